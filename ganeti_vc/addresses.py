@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The address plan: which address the cluster, each node and each instance name gets.
+
+In a /24 it is upstream's (tools/vcluster-setup): cluster .1, nodes .10 to .99, instances .100 to
+.254. Smaller and larger networks are divided alike.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass
+from typing import TypeAlias
+
+Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
+Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+#: Networks set aside for documentation and benchmarks (RFC 5737, RFC 2544), smallest first: what a
+#: new cluster takes unless told otherwise.
+DEFAULT_NETWORKS = tuple(
+    ipaddress.ip_network(text) for text in ("192.0.2.0/24", "198.51.100.0/24", "203.0.113.0/24", "198.18.0.0/15")
+)
+#: For the IPv4 addresses Ganeti insists on beside IPv6 ones (bootstrap.InitCluster).
+DEFAULT_SECONDARY = DEFAULT_NETWORKS[-1]
+
+_NO_BROADCAST = 1
+
+
+@dataclass(frozen=True)
+class AddressPlan:
+    """How one network is divided. Offsets count from the network's first address."""
+
+    network: Network
+
+    @property
+    def _size(self) -> int:
+        # An IPv6 network need not be counted to its end.
+        return min(self.network.num_addresses, 1 << 20)
+
+    @property
+    def _first_node(self) -> int:
+        return 10 if self._size >= 64 else 2
+
+    @property
+    def _first_instance(self) -> int:
+        return 100 if self._size == 256 else self._size // 2
+
+    @property
+    def max_nodes(self) -> int:
+        return max(0, self._first_instance - self._first_node)
+
+    @property
+    def max_instances(self) -> int:
+        return max(0, self._size - _NO_BROADCAST - self._first_instance)
+
+    def fits(self, nodes: int, instances: int) -> bool:
+        return nodes <= self.max_nodes and instances <= self.max_instances
+
+    @property
+    def cluster(self) -> Address:
+        return self.network[1]
+
+    def node(self, index: int) -> Address:
+        """Address of the node with this index, counted from 0."""
+        return self.network[self._first_node + index]
+
+    def instance(self, index: int) -> Address:
+        """Address of the instance name with this index, counted from 0."""
+        return self.network[self._first_instance + index]

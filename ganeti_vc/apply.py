@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Looking at the machine, and doing what a plan says. Thin: every decision is made in plan.py."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+
+from ganeti_vc import files, hosts, names, network, nodedir, plan, sshd
+from ganeti_vc.config import ClusterConfig
+from ganeti_vc.errors import StepFailed
+from ganeti_vc.names import ClusterId
+from ganeti_vc.systemd import Systemd
+
+
+def _links() -> dict[Path, str]:
+    found = [
+        names.LINK_DIR / "multi-user.target.wants" / names.ALL_TARGET,
+        *names.LINK_DIR.glob(f"{names.ALL_TARGET}.wants/*"),
+        *names.LINK_DIR.glob("ganeti-vcluster@*.target.wants/*"),
+        *names.LINK_DIR.glob("ganeti-vnode@*.target.requires/*"),
+        *names.REGISTRY_DIR.glob("*"),
+        *names.ADDRESSES_DIR.glob("*"),
+    ]
+    return {path: os.readlink(path) for path in found if path.is_symlink()}
+
+
+def _contents(paths: Iterable[Path]) -> dict[Path, tuple[str, int]]:
+    found = {}
+    for path in paths:
+        text = files.read(path)
+        if text is not None:
+            found[path] = (text, path.stat().st_mode & 0o777)
+    return found
+
+
+def observe(configs: Mapping[ClusterId, ClusterConfig]) -> plan.Observed:
+    """What is there of, or in the way of, these clusters and any others that left a trace."""
+    ledgers = {
+        ClusterId(path.stem): plan.Ledger.from_json(path.read_text())
+        for path in (names.RUN_DIR / "clusters").glob("*.json")
+    }
+    host_keys = sshd.host_keys() if configs else ()
+    paths = [
+        *names.LINK_DIR.glob("ganeti-watcher@*.timer.d/interval.conf"),
+        *names.SSH_CONFIG_DIR.glob("ganeti-vcluster-*.conf"),
+        *sshd.SSH_RUN_DIR.glob("*/*"),
+    ]
+    for config in configs.values():
+        paths += nodedir.files(config)
+        paths.append(sshd.known_hosts(config.id))
+    return plan.Observed(
+        network=network.observe(),
+        hosts=files.read(names.HOSTS_FILE) or "",
+        ledgers=ledgers,
+        files=_contents(paths),
+        links=_links(),
+        directories=frozenset(
+            path for config in configs.values() for path in nodedir.directories(config) if path.is_dir()
+        ),
+        keys=frozenset(
+            cluster
+            for cluster in configs
+            if sshd.private_key(cluster).exists() and sshd.authorized_keys(cluster).exists()
+        ),
+        host_keys=host_keys,
+        known_hosts={config.id: sshd.known_hosts_file(config, host_keys) for config in configs.values()},
+        use_pam=sshd.root_is_locked(),
+    )
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _stop(systemd: Systemd, units: tuple[str, ...], patterns: tuple[str, ...]) -> None:
+    systemd.stop(*units)
+    # Whatever is still there: daemons started by hand, timers, and slices, which nothing else stops.
+    loaded = [unit for unit in systemd.list_units(*patterns) if unit.load == "loaded"]
+    systemd.stop(*(unit.name for unit in loaded if unit.active != "inactive"))
+    for unit in loaded:
+        systemd.reset_failed(unit.name)
+
+
+def apply(step: plan.Step, systemd: Systemd) -> None:
+    """Do one step. Doing it again does no harm."""
+    match step:
+        case plan.MakeDirectories(paths, mode):
+            for path in paths:
+                path.mkdir(mode=mode, parents=True, exist_ok=True)
+        case plan.WriteFile(path, text, mode):
+            files.write(path, text, mode)
+        case plan.Remove(path):
+            _remove(path)
+        case plan.Discard(path):
+            _remove(step.trash)
+            if path.exists():
+                path.rename(step.trash)
+                _remove(step.trash)
+        case plan.RemoveEmpty(paths):
+            for path in paths:
+                try:
+                    path.rmdir()
+                except OSError as err:
+                    if err.errno not in (errno.ENOENT, errno.ENOTEMPTY):
+                        raise
+        case plan.Link(path, target):
+            files.symlink(path, target)
+        case plan.MakeKey(cluster):
+            sshd.make_key(cluster)
+            public = sshd.private_key(cluster).with_suffix(".pub").read_text()
+            files.write(sshd.authorized_keys(cluster), public, 0o600)
+        case plan.SetHosts(cluster, lines):
+            text = files.read(names.HOSTS_FILE) or ""
+            files.rewrite(
+                names.HOSTS_FILE,
+                hosts.with_block(text, cluster, lines) if lines else hosts.without_block(text, cluster),
+            )
+        case plan.WriteLedger(cluster, ledger):
+            files.write(cluster.ledger, ledger.to_json())
+        case plan.MakeBridge(device):
+            network.make_bridge(device)
+        case plan.RemoveBridge(device):
+            network.remove_link(device)
+        case plan.ChangeAddresses(device, add, remove):
+            network.remove_addresses(device, remove)
+            network.add_addresses(device, add)
+        case plan.ChangeRoute(net, present):
+            (network.add_unreachable if present else network.remove_unreachable)(net)
+        case plan.StopUnits(units, patterns):
+            _stop(systemd, units, patterns)
+        case plan.ReloadSystemd():
+            systemd.reload()
+        case plan.ReloadSshd(cluster):
+            if systemd.active_state(cluster.sshd_service) == "active":
+                systemd.hang_up(cluster.sshd_service)
+
+
+def apply_all(
+    steps: Iterable[plan.Step], systemd: Systemd, progress: Callable[[plan.Step], None] = lambda _: None
+) -> None:
+    """Do the steps in order. Raises StepFailed that names the step; the rest is then left undone."""
+    for step in steps:
+        progress(step)
+        try:
+            apply(step, systemd)
+        except OSError as err:
+            raise StepFailed(f"cannot {step}: {err.strerror or err}",
+                             "repeat the command once that is mended") from err  # fmt: skip

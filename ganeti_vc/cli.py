@@ -1,0 +1,259 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""gnt-vcluster: the edge of the program. Arguments in; results, one-line errors and a status out."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+
+from ganeti_vc import config, destroy, inside, output, parser, status, up
+from ganeti_vc.errors import StepFailed, UsageError, VclusterError
+from ganeti_vc.output import Progress
+from ganeti_vc.systemd import connect
+
+
+def _progress(args: argparse.Namespace) -> Progress:
+    return Progress(quiet=getattr(args, "json", False))
+
+
+def _wishes(args: argparse.Namespace) -> up.Wishes:
+    return up.Wishes(args.nodes, args.instances, args.domain, args.network)
+
+
+def _show_dry_run(lines: Sequence[str], args: argparse.Namespace) -> int:
+    if args.json:
+        output.print_json({"dry_run": True, "changes": list(lines)})
+    else:
+        print("\n".join(f"would {line}" for line in lines) if lines else "nothing to do")
+    return 0
+
+
+def _report(outcome: up.Outcome, seconds: float, args: argparse.Namespace) -> int:
+    verdict = outcome.verdict
+    if args.json:
+        output.print_json({**outcome.document(), "seconds": round(seconds, 1)})
+    else:
+        cluster = outcome.cluster.id.name
+        master = outcome.master.name if outcome.master else "none"
+        what = "is up" if outcome.changes else "is up already, nothing was changed"
+        print(f"Cluster {cluster} {what}: {len(outcome.cluster.nodes)} nodes, master {master} ({seconds:.0f} s).")
+        if verdict and verdict.ignored:
+            print("This kernel has no /proc/sysrq-trigger: gnt-cluster verify reports that as an ERROR of each node.",
+                  file=sys.stderr)  # fmt: skip
+        if outcome.changes:
+            print(f"""
+Try:
+  gnt-vcluster exec {master_option(outcome)}master -- gnt-node list
+  gnt-vcluster shell {outcome.cluster.nodes[0].id.name}
+  gnt-vcluster status {cluster}
+  gnt-vcluster logs {outcome.cluster.nodes[0].id.name} -f""")
+    if verdict and verdict.errors:
+        raise StepFailed(f"gnt-cluster verify finds: {verdict.errors[0]}"
+                         + (f" and {len(verdict.errors) - 1} more" if verdict.errors[1:] else ""),
+                         f"look at: gnt-vcluster exec {master_option(outcome)}master -- gnt-cluster verify")  # fmt: skip
+    return 0
+
+
+def master_option(outcome: up.Outcome) -> str:
+    name = outcome.cluster.id.name
+    return "" if name == "default" else f"-c {name} "
+
+
+def do_up(args: argparse.Namespace) -> int:
+    cluster = status.default_cluster(args.cluster)
+    if args.dry_run:
+        return _show_dry_run(up.dry_run(cluster, _wishes(args)), args)
+    begin = time.monotonic()
+    outcome = up.up(cluster, _wishes(args), _progress(args))
+    return _report(outcome, time.monotonic() - begin, args)
+
+
+def do_create(args: argparse.Namespace) -> int:
+    cluster = status.default_cluster(args.cluster or "default")
+    if args.dry_run:
+        made, _ = up.new_config(cluster, _wishes(args))
+        return _show_dry_run([f"write {cluster.config_file}"], args)
+    made = up.create(cluster, _wishes(args))
+    if args.json:
+        output.print_json({"cluster": cluster.name, "file": str(cluster.config_file), "nodes": len(made.nodes)})
+    else:
+        print(f"{cluster.config_file} is written. Next: gnt-vcluster up {cluster.name}")
+    return 0
+
+
+def do_status(args: argparse.Namespace) -> int:
+    cluster = status.default_cluster(args.cluster)
+    with connect() as systemd:
+        while True:
+            made = config.load(cluster)
+            nodes = status.node_statuses(made, systemd)
+            if args.watch and not args.json and sys.stdout.isatty():
+                print("\033[H\033[J", end="")
+            if args.json:
+                master = next((node.node for node in nodes if node.role == "master"), None)
+                output.print_json({"cluster": cluster.name, "name": made.name, "master": master,
+                                   "state": status.cluster_state(nodes), "nodes": [asdict(node) for node in nodes]})  # fmt: skip
+            else:
+                _print_table(status.NODE_FIELDS, [node.row() for node in nodes], args)
+            if not args.watch:
+                return 0 if status.cluster_state(nodes) == "running" else 1
+            sys.stdout.flush()
+            systemd.wait_for_change()
+
+
+def _print_table(fields: dict[str, str], rows: Sequence[dict[str, object]], args: argparse.Namespace) -> None:
+    chosen = args.output
+    if chosen.startswith("+"):
+        chosen = ",".join([*fields, *chosen[1:].split(",")])
+    for name in filter(None, chosen.split(",")):
+        if name not in fields:
+            raise UsageError(f"unknown field {name!r}", f"fields are {', '.join(fields)}")
+    output.print_table(fields, rows, chosen=chosen, headers=not args.no_headers, separator=args.separator)
+
+
+def do_list(args: argparse.Namespace) -> int:
+    with connect() as systemd:
+        rows = status.cluster_rows(systemd)
+    if args.json:
+        output.print_json({"clusters": rows})
+        return 0
+    _print_table(status.CLUSTER_FIELDS, rows, args)
+    for row in rows:
+        if "error" in row:
+            print(row["error"], file=sys.stderr)
+    return 0
+
+
+def do_exec(args: argparse.Namespace) -> int:
+    if not args.remainder:
+        raise UsageError("no command is given", "gnt-vcluster exec NODE... -- COMMAND [ARGUMENT...]")
+    nodes = inside.select(args.nodes, status.default_cluster(args.cluster))
+    if len(nodes) == 1 and not args.json:
+        return inside.replace(nodes[0], args.remainder)
+    results = []
+    for node in nodes:
+        done = inside.run_captured(node, args.remainder)
+        results.append({"node": node.name, "status": done.returncode, "stdout": done.stdout, "stderr": done.stderr})
+        if not args.json:
+            for stream, text in ((sys.stdout, done.stdout), (sys.stderr, done.stderr)):
+                for line in text.splitlines():
+                    print(f"{node.name}: {line}", file=stream)
+    if args.json:
+        output.print_json({"results": results})
+    # As a shell: a command killed by signal N has the status 128 + N.
+    statuses = [done if done >= 0 else 128 - done for done in (int(str(r["status"])) for r in results)]
+    return next((done for done in statuses if done), 0)
+
+
+def do_shell(args: argparse.Namespace) -> int:
+    return inside.shell(status.find_node(args.node))
+
+
+def do_logs(args: argparse.Namespace) -> int:
+    options = ["--follow"] if args.follow else ["--no-pager"] if not sys.stdout.isatty() else []
+    options += [f"--lines={args.lines}"] if args.lines else []
+    options += ["--output=json"] if args.json else []
+    return inside.journal(status.find_node(args.node), args.daemon, options)
+
+
+def do_power(args: argparse.Namespace) -> int:
+    cluster = status.default_cluster(args.what if args.what is None or "." not in args.what else None)
+    if args.what is None or (cluster.name == args.what and cluster.config_file.exists()):
+        config.load(cluster)
+        name, unit = cluster.name, cluster.target
+    else:
+        try:
+            node = status.find_node(args.what)
+        except VclusterError:
+            raise VclusterError(f"there is no cluster and no node {args.what}",
+                                "gnt-vcluster list and status show those there are") from None  # fmt: skip
+        name, unit = node.name, node.target
+    if args.dry_run:
+        return _show_dry_run([f"systemctl {args.command} {unit}"], args)
+    method = {"start": "StartUnit", "stop": "StopUnit", "restart": "RestartUnit"}[args.command]
+    progress = _progress(args)
+    with connect() as systemd, progress.step(f"{args.command} {name}"):
+        for job in systemd.jobs(method, [unit]):
+            if job.result != "done" and not (args.command == "stop" and "not loaded" in job.result):
+                raise StepFailed(
+                    f"{unit}: {args.command} ended with: {job.result}", f"look at: systemctl status '{unit}'"
+                )
+    if args.json:
+        output.print_json({"unit": unit, "action": args.command})
+    return 0
+
+
+def do_scale(args: argparse.Namespace) -> int:
+    cluster = status.default_cluster(args.cluster)
+    if args.dry_run:
+        _, _, lines = up.scale_plan(cluster, args.nodes)
+        return _show_dry_run(lines, args)
+    begin = time.monotonic()
+    outcome = up.scale(cluster, args.nodes, _progress(args))
+    return _report(outcome, time.monotonic() - begin, args)
+
+
+def do_destroy(args: argparse.Namespace) -> int:
+    cluster = status.default_cluster(args.cluster)
+    if args.dry_run:
+        return _show_dry_run([str(step) for step in destroy.steps(cluster)] if destroy.exists(cluster) else [], args)
+    if not args.yes:
+        if not sys.stdin.isatty():
+            raise UsageError(f"destroying {cluster.name} removes its data", "say --yes")
+        if input(f"Destroy the cluster {cluster.name} with all its data ({cluster.directory})? [y/N] ").lower() != "y":
+            raise VclusterError("nothing was changed")
+    destroy.destroy(cluster, _progress(args))
+    if args.json:
+        output.print_json({"cluster": cluster.name, "destroyed": True})
+    return 0
+
+
+COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
+    "up": do_up, "create": do_create, "status": do_status, "list": do_list, "exec": do_exec, "shell": do_shell,
+    "logs": do_logs, "start": do_power, "stop": do_power, "restart": do_power, "scale": do_scale,
+    "destroy": do_destroy,
+}  # fmt: skip
+
+
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    """Arguments as a namespace; what stands behind `--` is left as it is, in `remainder`."""
+    argv, remainder = list(argv), []
+    if "exec" in argv and "--" in argv:
+        at = argv.index("--")
+        argv, remainder = argv[:at], argv[at + 1 :]
+    args = parser.build().parse_args(argv)
+    args.remainder = remainder
+    return args
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    args = parse(sys.argv[1:] if argv is None else argv)
+    if args.command is None:
+        parser.build().print_help(sys.stderr)
+        return 2
+    logging.basicConfig(format="%(message)s", level=logging.DEBUG if args.debug else logging.WARNING)
+    try:
+        if os.geteuid() != 0:
+            raise VclusterError("gnt-vcluster needs root", f"sudo gnt-vcluster {args.command} ...")
+        return COMMANDS[args.command](args)
+    except VclusterError as err:
+        if args.debug:
+            logging.exception("traceback")
+        print(f"gnt-vcluster: {err}", file=sys.stderr)
+        return err.exit_status
+    except KeyboardInterrupt:
+        print("gnt-vcluster: interrupted; the same command goes on from here", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except OSError as err:
+        if args.debug:
+            logging.exception("traceback")
+        print(f"gnt-vcluster: {err}", file=sys.stderr)
+        return 1

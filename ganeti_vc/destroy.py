@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Removing exactly what was made: by what is recorded and found, not by what a file says today."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from ganeti_vc import apply, config, files, names, plan
+from ganeti_vc.errors import VclusterError
+from ganeti_vc.names import ClusterId
+from ganeti_vc.output import Progress
+from ganeti_vc.systemd import Systemd, connect
+
+CGROUPS = Path("/sys/fs/cgroup")
+
+
+def exists(cluster: ClusterId) -> bool:
+    """Whether anything of this cluster is there."""
+    return (
+        cluster.config_file.exists()
+        or cluster.directory.exists()
+        or plan.Discard(cluster.directory).trash.exists()
+        or cluster in plan.known_clusters(apply.observe({}))
+    )
+
+
+def steps(cluster: ClusterId) -> list[plan.Step]:
+    """What destroys a cluster. Its configuration goes last: until then `up` can take it up again."""
+    others = [other for other in config.declared() if other != cluster]
+    return [
+        *plan.cluster_gone(cluster, apply.observe({}), last=not others),
+        plan.Discard(cluster.directory),
+        plan.Remove(cluster.config_file),
+    ]
+
+
+def destroy(cluster: ClusterId, progress: Progress) -> None:
+    """Stop a cluster and remove it with its data; with the last one the manager ends, too."""
+    with files.lock(names.CONFIG_DIR, lambda: progress.say("waiting for another gnt-vcluster to end")):
+        if not exists(cluster):
+            raise VclusterError(f"there is no cluster {cluster.name}", "gnt-vcluster list shows those there are")
+        with connect() as systemd:
+            with files.lock(names.STATE_DIR):
+                todo = steps(cluster)
+                with progress.step(f"removing {cluster.name}", total=len(todo)) as advance:
+                    apply.apply_all(todo, systemd, advance)
+            if not config.declared():
+                stop_everything(systemd)
+
+
+def stop_everything(systemd: Systemd) -> None:
+    """Stop the manager, which takes its traces away, and the slices, which systemd would keep."""
+    stop_all_units(systemd, (names.ALL_TARGET, names.MANAGER_SERVICE))
+
+
+def stop_all_units(systemd: Systemd, first: Iterable[str]) -> None:
+    systemd.stop(*first)
+    loaded = systemd.list_units("ganeti-vcluster*", "ganeti-vnode*", "ganeti-*@*")
+    systemd.stop(*(unit.name for unit in loaded if unit.active not in ("inactive", "failed")))
+    for unit in loaded:
+        systemd.reset_failed(unit.name)
+    # The parent of our slices only when nobody else's are in it.
+    parent = CGROUPS / "ganeti.slice"
+    if systemd.active_state("ganeti.slice") == "active" and not any(
+        child.is_dir() and child.name != names.ALL_SLICE for child in (parent.iterdir() if parent.exists() else ())
+    ):
+        systemd.stop("ganeti.slice")
+
+
+def remove_all(systemd: Systemd | None) -> None:
+    """For the package's removal: stop and unlink every cluster, keep configurations and data.
+
+    `systemd` is None where the machine was not booted with it; then nothing can be running.
+    """
+    observed = apply.observe({})
+    for cluster in sorted(plan.known_clusters(observed) | set(config.declared())):
+        todo = plan.cluster_gone(cluster, observed, last=True)
+        if systemd is None:
+            todo = [step for step in todo if not isinstance(step, (plan.StopUnits, plan.ReloadSystemd))]
+            for step in todo:
+                apply.apply(step, systemd)  # type: ignore[arg-type]
+        else:
+            apply.apply_all(todo, systemd)
+    if systemd is not None:
+        stop_everything(systemd)

@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The three ways to fail. The edge of the command line turns each into one line and an exit status."""
+
+from __future__ import annotations
+
+
+class VclusterError(Exception):
+    """Something is wrong that the user can act on.
+
+    `message` says what is wrong and names the thing; `hint` says what to do about it.
+    """
+
+    exit_status = 1
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message} ({self.hint})" if self.hint else self.message
+
+
+class UsageError(VclusterError):
+    """The command line itself is wrong."""
+
+    exit_status = 2
+
+
+class ConfigError(VclusterError):
+    """A configuration file, or an option that stands for one of its keys, is wrong."""
+
+
+class StepFailed(VclusterError):
+    """A step was begun and did not succeed; the same command may be repeated."""

@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Writing files so that nobody ever sees half of one, and locking against a second run."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from ganeti_vc.errors import VclusterError
+
+
+def read(path: Path) -> str | None:
+    """The text of a file, None when there is none. Bytes that are no UTF-8 survive a round trip."""
+    try:
+        return path.read_text(errors="surrogateescape")
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def write(path: Path, text: str, mode: int = 0o644) -> None:
+    """Write a file under a temporary name, then rename it: old or new, never half."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fd, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with open(fd, "w", errors="surrogateescape") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fchmod(fd, mode)
+            os.fsync(fd)
+        os.rename(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+def rewrite(path: Path, text: str) -> None:
+    """Replace the text of a file that is not ours: owner, mode and, where it is a mount point, the inode stay.
+
+    In place (a bind mount cannot be renamed over) what is longer is first written behind the old
+    end, so that a full disk is noticed while everything can still be put back.
+    """
+    path = path.resolve()
+    status = path.stat()
+    if not os.path.ismount(path):
+        fd, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        try:
+            with open(fd, "w", errors="surrogateescape") as stream:
+                stream.write(text)
+                stream.flush()
+                os.fchown(fd, status.st_uid, status.st_gid)
+                shutil.copystat(path, temporary)
+                os.utime(temporary)
+                os.fsync(fd)
+            os.rename(temporary, path)
+        except BaseException:
+            os.unlink(temporary)
+            raise
+        return
+    data = text.encode(errors="surrogateescape")
+    with open(path, "r+b") as file:
+        try:
+            file.seek(status.st_size)
+            file.write(b"\n" * max(0, len(data) - status.st_size))
+            file.flush()
+        except OSError:
+            file.truncate(status.st_size)
+            raise
+        file.seek(0)
+        file.write(data)
+        file.truncate()
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def symlink(path: Path, target: str) -> None:
+    """Make or correct a symbolic link in one step."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.parent / f".{path.name}.new"
+    temporary.unlink(missing_ok=True)
+    temporary.symlink_to(target)
+    temporary.rename(path)
+
+
+@contextlib.contextmanager
+def lock(directory: Path, waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
+    """Hold the lock on one of the package's directories; while another has it, call `waiting` once.
+
+    On the directory itself, so that no lock file is left over. Programs run meanwhile inherit it.
+    """
+    try:
+        fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+        os.set_inheritable(fd, True)
+    except FileNotFoundError:
+        raise VclusterError(f"{directory} is missing", "reinstall the package ganeti-vcluster") from None
+    try:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            waiting()
+            fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)

@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Talking to Ganeti, by its own commands and files: always as a user would, inside a node."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from ganeti_vc.config import ClusterConfig, NodeConfig
+from ganeti_vc.errors import StepFailed, VclusterError
+from ganeti_vc.names import NodeId
+from ganeti_vc.process import run
+
+DAEMON_UTIL = Path("/usr/lib/ganeti/daemon-util")
+
+
+def check_installed() -> None:
+    """Raises VclusterError when Debian's ganeti package is not there."""
+    if not DAEMON_UTIL.exists():
+        raise VclusterError(f"Ganeti is not installed: {DAEMON_UTIL} is missing", "apt-get install ganeti")
+
+
+def ssconf(node: NodeId, name: str) -> str | None:
+    """A value of Ganeti's static configuration on this node (ssconf.SimpleStore), None without one."""
+    try:
+        return (node.data_dir / f"ssconf_{name}").read_text().rstrip("\n")
+    except FileNotFoundError:
+        return None
+
+
+def master_of(nodes: Iterable[NodeId]) -> NodeId | None:
+    """The node that is the master by its own files; None when no cluster is initialised."""
+    for node in nodes:
+        if (node.data_dir / "config.data").exists() and ssconf(node, "master_node") == node.name:
+            return node
+    return None
+
+
+def expected_units(node: NodeId) -> list[str]:
+    """Units of the daemons that ought to run on this node, by the files Ganeti has put there."""
+    if not (node.data_dir / "server.pem").exists():
+        return []
+    wanted = ["noded", "mond"]
+    if (node.data_dir / "config.data").exists():
+        wanted.append("confd")
+        if ssconf(node, "master_node") == node.name:
+            wanted += ["wconfd", "luxid", "rapi"]
+    return [node.service(daemon) for daemon in wanted]
+
+
+def command(node: NodeId, *argv: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+    """Run a Ganeti command on a node and keep its output."""
+    return run(argv, environment=node.environment, check=check)
+
+
+def init_command(config: ClusterConfig) -> list[str]:
+    """`gnt-cluster init` for this cluster. Nothing of root's ssh or /etc/hosts is left to Ganeti."""
+    first, settings = config.nodes[0], config.ganeti
+    argv = [
+        "gnt-cluster", "init", "--no-etc-hosts", "--no-ssh-init",
+        f"--master-netdev={config.device}",
+        f"--node-parameters=ssh_port={config.ssh_port}",
+        f"--enabled-hypervisors={','.join(settings.enabled_hypervisors)}",
+        f"--enabled-disk-templates={','.join(settings.enabled_disk_templates)}",
+        f"--nic-parameters=mode={settings.nic_mode},link={config.device}",
+        f"--ipolicy-bounds-specs={settings.ipolicy_bounds_specs}",
+        f"--candidate-pool-size={settings.candidate_pool_size}",
+    ]  # fmt: skip
+    if "file" in settings.enabled_disk_templates:
+        argv.append(f"--file-storage-dir={config.id.file_storage}")
+    if "sharedfile" in settings.enabled_disk_templates:
+        argv.append(f"--shared-file-storage-dir={config.id.shared_file_storage}")
+    if first.secondary is not None:
+        argv += ["--primary-ip-version=6", f"--secondary-ip={first.secondary}"]
+    return [*argv, *shlex.split(settings.init_options), config.name]
+
+
+def init(config: ClusterConfig) -> None:
+    command(config.nodes[0].id, *init_command(config))
+
+
+def node_names(master: NodeId) -> list[str]:
+    """The nodes Ganeti knows, by its running master."""
+    return command(master, "gnt-node", "list", "--no-headers", "-o", "name").stdout.split()
+
+
+def node_add(master: NodeId, node: NodeConfig, readd: bool = False) -> None:
+    """`gnt-node add`, and what it leaves out: confd on a node that became a master candidate."""
+    argv = ["gnt-node", "add", "--no-ssh-key-check"]
+    if readd:
+        argv.append("--readd")
+    elif node.secondary is not None:
+        argv.append(f"--secondary-ip={node.secondary}")
+    command(master, *argv, node.id.name)
+    command(node.id, str(DAEMON_UTIL), "check-and-start", "ganeti-confd")
+
+
+def node_remove(master: NodeId, node: NodeId) -> None:
+    command(master, "gnt-node", "remove", node.name)
+
+
+def instances_on(master: NodeId, node: NodeId) -> list[str]:
+    out = command(master, "gnt-node", "list", "--no-headers", "--separator=|", "-o", "pinst_list,sinst_list", node.name)
+    return [name for name in re.split(r"[|,\s]+", out.stdout) if name]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What `gnt-cluster verify` says."""
+
+    errors: tuple[str, ...]
+    ignored: tuple[str, ...]  #: errors that speak of the machine's kernel, not of the cluster
+
+
+def verify(master: NodeId) -> Verdict:
+    done = command(master, "gnt-cluster", "verify", check=False)
+    lines = [line.strip(" -*") for line in (done.stdout + done.stderr).splitlines() if "ERROR" in line]
+    ignored = tuple(
+        line for line in lines if "/proc/sysrq-trigger" in line and not Path("/proc/sysrq-trigger").exists()
+    )
+    errors = tuple(line for line in lines if line not in ignored)
+    if done.returncode and not lines:
+        raise StepFailed(f"gnt-cluster verify ended with {done.returncode}: {done.stderr.strip().splitlines()[-1:]}")
+    return Verdict(errors, ignored)
+
+
+def add_instance(master: NodeId, name: str) -> None:
+    """A running diskless instance of the OS that does nothing, placed by hail, without a network interface."""
+    command(master, "gnt-instance", "add", "--disk-template=diskless", "--os-type=noop", "--no-nics",
+            "--no-name-check", "--no-ip-check", "-B", "memory=128", "-I", "hail", name)  # fmt: skip

@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Our blocks in /etc/hosts, one per cluster; every other byte stays as it is.
+
+A block stands at the end of the file between two marker lines. If the file did not end in a line
+break, the first marker says so, and removing the block takes the line break away again.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from ganeti_vc.addresses import Address
+from ganeti_vc.names import ClusterId
+
+_NO_NEWLINE = " (line break before this line added)"
+
+
+def _pattern(cluster: ClusterId) -> re.Pattern[str]:
+    name = re.escape(cluster.name)
+    return re.compile(
+        rf"(?P<break>\n?)^# BEGIN ganeti-vcluster {name}(?P<added>{re.escape(_NO_NEWLINE)})?\n"
+        rf"(?P<body>.*?)^# END ganeti-vcluster {name}\n?",
+        re.MULTILINE | re.DOTALL,
+    )
+
+
+def without_block(text: str, cluster: ClusterId) -> str:
+    """The file's text without the block of one cluster."""
+    match = _pattern(cluster).search(text)
+    if not match:
+        return text
+    head, tail = text[: match.start()], text[match.end() :]
+    if not match["added"]:
+        return head + match["break"] + tail
+    if not tail:
+        return head
+    # Another block follows: from now on that one stands behind the added line break.
+    return head + "\n" + re.sub(r"\A(# BEGIN ganeti-vcluster \S+)\n", rf"\1{_NO_NEWLINE}\n", tail)
+
+
+def with_block(text: str, cluster: ClusterId, lines: Iterable[tuple[Address, str]]) -> str:
+    """The file's text with the block of one cluster saying just these (address, name) pairs."""
+    body = "".join(f"{address} {name}\n" for address, name in lines)
+    present = _pattern(cluster).search(text)
+    if present:
+        return text[: present.start("body")] + body + text[present.end("body") :]
+    added = _NO_NEWLINE if text and not text.endswith("\n") else ""
+    return (
+        f"{text}{chr(10) if added else ''}# BEGIN ganeti-vcluster {cluster.name}{added}\n"
+        f"{body}# END ganeti-vcluster {cluster.name}\n"
+    )
+
+
+def clusters_in(text: str) -> tuple[ClusterId, ...]:
+    """The clusters that have a block."""
+    return tuple(ClusterId(name) for name in re.findall(r"^# BEGIN ganeti-vcluster (\S+)", text, re.MULTILINE))
+
+
+def foreign_names(text: str) -> dict[str, str]:
+    """Names that stand in the file outside of our blocks, with their address."""
+    for cluster in clusters_in(text):
+        text = without_block(text, cluster)
+    found: dict[str, str] = {}
+    for line in text.splitlines():
+        address, *words = line.split("#")[0].split() or [""]
+        for word in words:
+            found.setdefault(word, address)
+    return found

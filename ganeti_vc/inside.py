@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""exec, shell and logs: being on a node."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from collections.abc import Sequence
+
+from ganeti_vc import config, ganeti, names
+from ganeti_vc.errors import UsageError, VclusterError
+from ganeti_vc.names import ClusterId, NodeId
+from ganeti_vc.process import BASE_ENVIRONMENT
+from ganeti_vc.status import find_node
+
+_RANGE = re.compile(r"(?P<head>[^\[\]]*)\[(?P<low>[0-9]+)-(?P<high>[0-9]+)\](?P<tail>[^\[\]]*)")
+
+
+def expand(pattern: str) -> list[str]:
+    """``node[1-3].example`` is node1.example, node2.example, node3.example; other words are themselves."""
+    match = _RANGE.fullmatch(pattern)
+    if not match:
+        if "[" in pattern or "]" in pattern:
+            raise UsageError(f"{pattern!r} is no range of nodes", "write node[1-5]")
+        return [pattern]
+    low, high = int(match["low"]), int(match["high"])
+    if low > high:
+        raise UsageError(f"{pattern!r} is an empty range", f"write {match['head']}[{high}-{low}]{match['tail']}")
+    return [f"{match['head']}{number}{match['tail']}" for number in range(low, high + 1)]
+
+
+def select(patterns: Sequence[str], cluster: ClusterId) -> list[NodeId]:
+    """The nodes that patterns name, each once, in the order given. `all` and `master` are those of `cluster`."""
+    found: list[NodeId] = []
+    for pattern in patterns:
+        if pattern in ("all", "master"):
+            nodes = [node.id for node in config.load(cluster).nodes]
+            if pattern == "master":
+                master = ganeti.master_of(nodes)
+                if master is None:
+                    raise VclusterError(f"the cluster {cluster.name} has no master: it is not initialised",
+                                        f"gnt-vcluster up {cluster.name}")  # fmt: skip
+                nodes = [master]
+            found += nodes
+        else:
+            found += [find_node(name) for name in expand(pattern)]
+    return list(dict.fromkeys(found))
+
+
+def environment(node: NodeId) -> dict[str, str]:
+    """The caller's environment, with a path that finds Ganeti, on this node."""
+    path = os.environ.get("PATH", "")
+    wanted = [part for part in BASE_ENVIRONMENT["PATH"].split(":") if part not in path.split(":")]
+    return {**os.environ, "PATH": ":".join([*filter(None, [path]), *wanted]), **node.environment}
+
+
+def check_up(node: NodeId) -> None:
+    if not node.registry_link.is_symlink():
+        raise VclusterError(f"{node.name} is not set up on this machine now",
+                            f"gnt-vcluster start {node.cluster.name}")  # fmt: skip
+
+
+def replace(node: NodeId, argv: Sequence[str]) -> int:
+    """Become a command on a node. Returns only when it cannot be run."""
+    check_up(node)
+    try:
+        os.execvpe(argv[0], list(argv), environment(node))
+    except OSError as err:
+        raise VclusterError(f"cannot run {argv[0]}: {err.strerror}") from None
+
+
+def run_captured(node: NodeId, argv: Sequence[str]) -> subprocess.CompletedProcess[str]:
+    check_up(node)
+    try:
+        return subprocess.run(argv, env=environment(node), stdin=subprocess.DEVNULL, capture_output=True,
+                              text=True, errors="replace")  # fmt: skip
+    except OSError as err:
+        raise VclusterError(f"cannot run {argv[0]}: {err.strerror}") from None
+
+
+def shell(node: NodeId) -> int:
+    """An interactive shell on a node, in its directory, with its name in the prompt."""
+    check_up(node)
+    os.chdir(node.rootdir)
+    return replace(node, ["bash", "--rcfile", str(names.LIB_DIR / "shell-rc")])
+
+
+def journal(node: NodeId, daemon: str | None, arguments: Sequence[str]) -> int:
+    """Become journalctl for one node, or one daemon of it."""
+    unit = node.service(daemon) if daemon else node.unit_pattern
+    os.execvp("journalctl", ["journalctl", f"--unit={unit}", *arguments])

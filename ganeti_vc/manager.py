@@ -1,0 +1,192 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The manager, ganeti-vcluster.service: makes what is declared real, and takes it away again.
+
+It acts at its start, when told that a file has changed (SIGHUP, or a line on its socket, which is
+how `systemctl reload` gets an answer), and at its end. In between it sleeps. Killed or restarted, it leaves
+everything as it is and finds it again when systemd restarts it; SIGUSR1 ends it just so, for the
+new program to take over after an upgrade of the package.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import selectors
+import shutil
+import signal
+import socket
+import sys
+from collections.abc import Sequence
+
+import sdnotify
+
+from ganeti_vc import apply, config, destroy, files, names, plan, ready
+from ganeti_vc.config import ClusterConfig
+from ganeti_vc.errors import VclusterError
+from ganeti_vc.names import ClusterId
+from ganeti_vc.systemd import Systemd, connect
+
+log = logging.getLogger("ganeti-vcluster")
+
+
+def read_configs() -> tuple[dict[ClusterId, ClusterConfig], dict[ClusterId, VclusterError]]:
+    """The clusters that can be used, and why others cannot: one bad file must not stop its neighbours."""
+    good: dict[ClusterId, ClusterConfig] = {}
+    bad: dict[ClusterId, VclusterError] = {}
+    for cluster in config.declared():
+        try:
+            loaded = config.load(cluster)
+            config.check_against(loaded, good.values())
+        except VclusterError as err:
+            bad[cluster] = err
+        else:
+            good[cluster] = loaded
+    return good, bad
+
+
+def reconcile(systemd: Systemd) -> dict[str, str]:
+    """Apply what separates the declared state from the present one.
+
+    Returns what is wrong with which cluster; those are left as they are.
+    """
+    with files.lock(names.STATE_DIR):
+        good, bad = read_configs()
+        observed = apply.observe(good)
+        usable: dict[ClusterId, ClusterConfig] = {}
+        for cluster, loaded in good.items():
+            try:
+                plan.check_host(loaded, observed)
+            except VclusterError as err:
+                bad[cluster] = err
+            else:
+                usable[cluster] = loaded
+        steps = plan.reconcile(usable, bad, observed)
+        apply.apply_all(steps, systemd, lambda step: log.info("%s", step))
+    for error in bad.values():
+        log.error("%s", error)
+    return {cluster.name: str(error) for cluster, error in bad.items()}
+
+
+def undo(systemd: Systemd) -> None:
+    """Take away what lives only as long as the manager runs."""
+    with files.lock(names.STATE_DIR):
+        observed = apply.observe({})
+        for cluster in sorted(plan.known_clusters(observed)):
+            apply.apply_all(plan.runtime_gone(cluster, observed), systemd, lambda step: log.info("%s", step))
+    shutil.rmtree(names.RUN_DIR, ignore_errors=True)
+
+
+class Manager:
+    """The long-running process."""
+
+    def __init__(self) -> None:
+        self._notifier = sdnotify.SystemdNotifier()
+        self._selector = selectors.DefaultSelector()
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+
+    def _listen(self) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(names.MANAGER_SOCKET)
+        self._socket.bind(str(names.MANAGER_SOCKET))
+        os.chmod(names.MANAGER_SOCKET, 0o600)
+        self._socket.listen()
+        self._selector.register(self._socket, selectors.EVENT_READ)
+
+    def _update(self, word: str) -> dict[str, str]:
+        """Reconcile, and let systemd show how it went."""
+        self._notifier.notify(f"{word}=1" if word == "RELOADING" else "STATUS=starting")
+        try:
+            with connect() as systemd:
+                errors = reconcile(systemd)
+        except VclusterError as err:
+            log.error("%s", err)
+            errors = {"": str(err)}
+        status = "; ".join(errors.values()) if errors else "all clusters are as declared"
+        self._notifier.notify(f"READY=1\nSTATUS={status}")
+        return errors
+
+    def _answer(self) -> None:
+        connection, _ = self._socket.accept()
+        with connection:
+            connection.settimeout(10)
+            if connection.recv(64).strip() == b"reload":
+                connection.sendall(json.dumps(self._update("RELOADING")).encode())
+
+    def run(self) -> int:
+        """Until SIGTERM."""
+        wake_read, wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1):
+            signal.signal(number, lambda *_: None)
+        signal.set_wakeup_fd(wake_write)
+        self._selector.register(wake_read, selectors.EVENT_READ)
+        self._listen()
+        self._update("READY")
+        # Half of WatchdogSec= (sd_watchdog_enabled(3)).
+        pause = int(os.environ.get("WATCHDOG_USEC", "0")) / 2e6 or None
+        while True:
+            self._notifier.notify("WATCHDOG=1")
+            for key, _ in self._selector.select(pause):
+                if key.fileobj is self._socket:
+                    self._answer()
+                    continue
+                received = os.read(wake_read, 64)
+                if signal.SIGUSR1 in received:
+                    return 75  # EX_TEMPFAIL: systemd starts it again
+                if signal.SIGTERM in received or signal.SIGINT in received:
+                    self._notifier.notify("STOPPING=1")
+                    self._socket.close()
+                    with connect() as systemd:
+                        if not systemd.is_restarting(names.MANAGER_SERVICE):
+                            undo(systemd)
+                    return 0
+                self._update("RELOADING")
+
+
+def request_reload() -> dict[str, str]:
+    """Have the running manager reconcile now. Returns what is wrong, by cluster ("": with the manager).
+
+    Raises VclusterError when no manager answers.
+    """
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+        try:
+            sock.connect(str(names.MANAGER_SOCKET))
+            sock.sendall(b"reload")
+            with sock.makefile("rb") as stream:
+                answer = stream.read()
+        except OSError as err:
+            raise VclusterError(f"the manager does not answer: {err.strerror}",
+                                f"look at: systemctl status {names.MANAGER_SERVICE}") from None  # fmt: skip
+    if not answer:
+        raise VclusterError("the manager ended while it worked", f"look at: journalctl -u {names.MANAGER_SERVICE}")
+    return dict(json.loads(answer))
+
+
+def main(argv: Sequence[str]) -> int:
+    """Entry point of tools/manager: no argument, --reload, --ready CLUSTER, or --remove (for prerm)."""
+    logging.basicConfig(format="%(message)s", level=logging.INFO)
+    try:
+        match list(argv):
+            case []:
+                return Manager().run()
+            case ["--reload"]:
+                for error in (errors := request_reload()).values():
+                    print(error, file=sys.stderr)
+                return 1 if errors else 0
+            case ["--remove"]:
+                if os.path.isdir("/run/systemd/system"):
+                    with connect() as systemd:
+                        destroy.remove_all(systemd)
+                else:
+                    destroy.remove_all(None)
+                return 0
+            case ["--ready", name]:
+                with connect() as systemd:
+                    ready.wait(ClusterId(name), systemd)
+                return 0
+    except VclusterError as err:
+        print(err, file=sys.stderr)
+        return err.exit_status
+    print("usage: manager [--reload | --ready CLUSTER | --remove]", file=sys.stderr)
+    return 2

@@ -1,0 +1,184 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Every name that derives from a cluster or a node: paths, units, slices, devices, markers.
+
+Nothing else in the project puts such a name together, so that what is made can be found and
+removed by the same rule.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+CONFIG_DIR = Path("/etc/ganeti-vcluster")
+STATE_DIR = Path("/var/lib/ganeti-vcluster")
+RUN_DIR = Path("/run/ganeti-vcluster")
+#: NODE -> its node directory, for the `Condition*=` and `EnvironmentFile=` lines of the unit templates.
+REGISTRY_DIR = RUN_DIR / "nodes"
+#: ADDRESS -> its node directory, for the entry command of the cluster's sshd.
+ADDRESSES_DIR = RUN_DIR / "addresses"
+LIB_DIR = Path("/usr/lib/ganeti-vcluster")
+LINK_DIR = Path("/etc/systemd/system")
+UNIT_DIR = Path("/usr/lib/systemd/system")
+SSH_CONFIG_DIR = Path("/etc/ssh/ssh_config.d")
+HOSTS_FILE = Path("/etc/hosts")
+MANAGER_SOCKET = RUN_DIR / "manager.socket"
+
+MANAGER_SERVICE = "ganeti-vcluster.service"
+ALL_TARGET = "ganeti-vcluster.target"
+ALL_SLICE = "ganeti-vnode.slice"
+
+#: sockaddr_un holds 107 bytes and a zero; Ganeti's longest socket name below the node directory
+#: is /var/run/ganeti/socket/ganeti-wconfd (36 bytes).
+MAX_ROOTDIR = 71
+#: IFNAMSIZ is 15 characters; Ganeti labels the master address DEVICE:0 (tools/master-ip-setup).
+MAX_DEVICE = 13
+
+_CLUSTER_RE = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?")
+_LABEL_RE = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?")
+
+
+def is_cluster_id(text: str) -> bool:
+    """Whether `text` can name a cluster (it becomes a file name and a unit instance)."""
+    return bool(_CLUSTER_RE.fullmatch(text)) and len(text) <= 32
+
+
+def is_host_name(text: str) -> bool:
+    """Whether `text` is a lower-case host name, with or without a domain (RFC 1123)."""
+    return len(text) <= 253 and all(_LABEL_RE.fullmatch(label) and len(label) <= 63 for label in text.split("."))
+
+
+@dataclass(frozen=True, order=True)
+class ClusterId:
+    """One virtual cluster on this machine, by the name of its configuration file."""
+
+    name: str
+
+    @property
+    def config_file(self) -> Path:
+        return CONFIG_DIR / f"{self.name}.conf"
+
+    @property
+    def directory(self) -> Path:
+        """Ganeti's *cluster directory*: the parent of the node directories."""
+        return STATE_DIR / self.name
+
+    @property
+    def ssh_directory(self) -> Path:
+        return self.directory / ".ssh"
+
+    @property
+    def file_storage(self) -> Path:
+        return self.directory / ".storage" / "file"
+
+    @property
+    def shared_file_storage(self) -> Path:
+        return self.directory / ".storage" / "shared"
+
+    @property
+    def marker(self) -> Path:
+        """Exists while `up` runs `gnt-cluster init`: what it left half-made is ours to clear."""
+        return self.directory / ".init-in-progress"
+
+    @property
+    def ledger(self) -> Path:
+        """What the manager has made for this cluster outside of its directory."""
+        return RUN_DIR / "clusters" / f"{self.name}.json"
+
+    @property
+    def bridge(self) -> str:
+        """Name of the cluster's own bridge, at most `MAX_DEVICE` characters."""
+        plain = f"gnt-{self.name}"
+        if len(plain) <= MAX_DEVICE:
+            return plain
+        return f"{plain[:8]}{hashlib.sha256(self.name.encode()).hexdigest()[:5]}"
+
+    @property
+    def ssh_drop_in(self) -> Path:
+        return SSH_CONFIG_DIR / f"ganeti-vcluster-{self.name}.conf"
+
+    @property
+    def target(self) -> str:
+        return f"ganeti-vcluster@{self.name}.target"
+
+    @property
+    def nodes_target(self) -> str:
+        """What each node of the cluster requires, so that stop and restart reach all of them."""
+        return f"ganeti-vcluster-nodes@{self.name}.target"
+
+    @property
+    def ready_service(self) -> str:
+        return f"ganeti-vcluster-ready@{self.name}.service"
+
+    @property
+    def off_service(self) -> str:
+        return f"ganeti-vcluster-off@{self.name}.service"
+
+    @property
+    def sshd_service(self) -> str:
+        return f"ganeti-vcluster-sshd@{self.name}.service"
+
+    @property
+    def units(self) -> tuple[str, ...]:
+        return (self.target, self.nodes_target, self.ready_service, self.off_service, self.sshd_service)
+
+    def node(self, name: str) -> NodeId:
+        return NodeId(self, name)
+
+
+@dataclass(frozen=True, order=True)
+class NodeId:
+    """One virtual node. Its name is GANETI_HOSTNAME, the unit instance, and unique on the machine."""
+
+    cluster: ClusterId
+    name: str
+
+    @property
+    def rootdir(self) -> Path:
+        """The *node directory*, GANETI_ROOTDIR."""
+        return self.cluster.directory / self.name
+
+    @property
+    def data_dir(self) -> Path:
+        return self.rootdir / "var/lib/ganeti"
+
+    @property
+    def defaults_file(self) -> Path:
+        return self.rootdir / "etc/default/ganeti"
+
+    @property
+    def registry_link(self) -> Path:
+        return REGISTRY_DIR / self.name
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Ganeti's contract for a virtual node (lib/vcluster.py)."""
+        return {"GANETI_ROOTDIR": str(self.rootdir), "GANETI_HOSTNAME": self.name}
+
+    @property
+    def target(self) -> str:
+        return f"ganeti-vnode@{self.name}.target"
+
+    @property
+    def master_target(self) -> str:
+        return f"ganeti-master@{self.name}.target"
+
+    @property
+    def slice(self) -> str:
+        return f"ganeti-vnode-{self.name}.slice"
+
+    @property
+    def watcher_drop_in(self) -> Path:
+        """Exists only where the watcher's interval is not the packaged one."""
+        return LINK_DIR / f"ganeti-watcher@{self.name}.timer.d" / "interval.conf"
+
+    def service(self, daemon: str) -> str:
+        """Unit of one daemon of this node; `daemon` as in daemons.py, for example ``noded``."""
+        return f"ganeti-{daemon}@{self.name}.service"
+
+    @property
+    def unit_pattern(self) -> str:
+        """Matches all services, targets and timers of this node, for systemctl and journalctl."""
+        return f"ganeti-*@{self.name}.*"

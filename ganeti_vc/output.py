@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""What the user sees: results on stdout, as tables or JSON; progress and errors on stderr.
+
+On a terminal progress is a live line with a bar; elsewhere each finished step is a line.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+#: Of every JSON document we print; raised when a field changes its meaning or goes away.
+SCHEMA = 1
+
+
+class Progress:
+    """Shows the steps of a long command. With `quiet`, nothing."""
+
+    def __init__(self, quiet: bool = False) -> None:
+        self._quiet = quiet
+        self._live = not quiet and sys.stderr.isatty()
+
+    def say(self, text: str) -> None:
+        """One line of information."""
+        if not self._quiet:
+            print(text, file=sys.stderr, flush=True)
+
+    @contextlib.contextmanager
+    def step(self, text: str, total: int = 0) -> Iterator[Callable[..., None]]:
+        """Show a step while it runs. Yields a function to call once for each of `total` parts that is done."""
+        begin = time.monotonic()
+        if self._live:
+            from rich.console import Console
+            from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
+            from rich.progress import Progress as Bar
+
+            columns = [SpinnerColumn(), TextColumn("{task.description}"),
+                       *([BarColumn(bar_width=20), MofNCompleteColumn()] if total else []), TimeElapsedColumn()]  # fmt: skip
+            with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
+                task = bar.add_task(text, total=total or None)
+                yield lambda *_: bar.advance(task)
+        else:
+            yield lambda *_: None
+        self.say(f"{text} ({time.monotonic() - begin:.1f} s)")
+
+
+def print_json(document: Mapping[str, object]) -> None:
+    print(json.dumps({"schema": SCHEMA, **document}, indent=2, default=str))
+
+
+def print_table(
+    fields: Mapping[str, str],
+    rows: Sequence[Mapping[str, object]],
+    *,
+    chosen: str = "",
+    headers: bool = True,
+    separator: str = "",
+) -> None:
+    """A listing with the conventions of gnt-*: `fields` maps field names to titles.
+
+    `chosen` is what -o gives: names with commas, or "+name,..." for more than the default ones.
+    """
+    names = list(fields)
+    titles = [fields[name] for name in names]
+    lines = [[_cell(row[name]) for name in names] for row in rows]
+    if chosen:
+        titles = [fields[name] for name in chosen.split(",")]
+        lines = [[_cell(row[name]) for name in chosen.split(",")] for row in rows]
+    if headers:
+        lines.insert(0, titles)
+    if separator:
+        for line in lines:
+            print(separator.join(line))
+        return
+    widths = [max((len(line[at]) for line in lines), default=0) for at in range(len(titles))]
+    for line in lines:
+        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+
+
+def _cell(value: object) -> str:
+    if value is None or value == "":
+        return "-"
+    if isinstance(value, (list, tuple)):
+        return ",".join(map(str, value)) or "-"
+    return str(value)

@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The command line as data: what `--help`, the manual page and the completion are made from."""
+
+from __future__ import annotations
+
+import argparse
+
+from ganeti_vc import VERSION
+from ganeti_vc.daemons import DAEMONS
+
+EPILOG = "Documentation: gnt-vcluster(8), ganeti-vcluster.conf(5), ganeti-vcluster(7)."
+
+
+class Parser(argparse.ArgumentParser):
+    """Errors of usage are one line and exit status 2, like all errors."""
+
+    def error(self, message: str) -> None:  # type: ignore[override]
+        self.exit(2, f"{self.prog}: {message} ({self.prog} --help shows the usage)\n")
+
+
+def _cluster(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("cluster", nargs="?", metavar="CLUSTER", help="name of the cluster (default: default)")
+
+
+def _json(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+
+
+def _dry_run(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--dry-run", action="store_true", help="show what would be done and change nothing")
+
+
+def _wishes(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--nodes", type=_count, metavar="N", help="number of nodes of a new cluster (default: 3)")
+    parser.add_argument(
+        "--instances",
+        type=_count_or_zero,
+        metavar="M",
+        help="number of diskless instances to create (default: none; 10 names for instances are set up)",
+    )
+    parser.add_argument(
+        "--domain",
+        metavar="DOMAIN",
+        help="domain of all names of a new cluster (default: none for the cluster default, "
+        "else the name of the cluster)",
+    )
+    parser.add_argument("--network", metavar="CIDR",
+                        help="IPv4 or IPv6 network of a new cluster (default: the first of 192.0.2.0/24, "
+                        "198.51.100.0/24, 203.0.113.0/24 and 198.18.0.0/15 that is free and large enough)")  # fmt: skip
+
+
+def _listing(parser: argparse.ArgumentParser, fields: str) -> None:
+    parser.add_argument("-o", "--output", metavar="FIELDS", default="", help=f"fields to show: {fields}")
+    parser.add_argument("--no-headers", action="store_true", help="leave out the headings")
+    parser.add_argument("--separator", metavar="SEP", default="", help="put this between the fields")
+    _json(parser)
+
+
+def _count(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number of at least 1")
+    return int(text)
+
+
+def _count_or_zero(text: str) -> int:
+    if not text.isdigit():
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number")
+    return int(text)
+
+
+def build() -> Parser:
+    parser = Parser(
+        prog="gnt-vcluster",
+        description="Run real Ganeti clusters of virtual nodes on this machine, under systemd.",
+        epilog=EPILOG,
+    )
+    parser.add_argument("--version", action="version", version=f"gnt-vcluster {VERSION}")
+    parser.add_argument("--debug", action="store_true", help="log what is run, and show tracebacks")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=Parser)
+
+    def add(name: str, text: str) -> argparse.ArgumentParser:
+        return commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.", epilog=EPILOG)
+
+    up = add("up", "bring a cluster up: from nothing, or from whatever is there, to a running and verified one")
+    _cluster(up)
+    _wishes(up)
+    _dry_run(up)
+    _json(up)
+
+    create = add("create", "write the configuration file of a new cluster, and nothing else")
+    _cluster(create)
+    _wishes(create)
+    _dry_run(create)
+    _json(create)
+
+    status = add("status", "show the nodes of a cluster: roles, daemons, memory; exit status 1 if something is missing")
+    _cluster(status)
+    _listing(status, "node, address, role, state, daemons, missing, memory")
+    status.add_argument("--watch", action="store_true", help="show it again whenever something changes, until Ctrl-C")
+
+    listing = add("list", "list the clusters of this machine")
+    _listing(listing, "cluster, name, nodes, network, master, state")
+
+    execute = add("exec", "run a command on nodes, with its arguments untouched and its exit status kept")
+    execute.usage = "gnt-vcluster exec [-c CLUSTER] [--json] NODE... -- COMMAND [ARGUMENT...]"
+    execute.add_argument(
+        "-c", "--cluster", metavar="CLUSTER", help="whose nodes `all` and `master` are (default: default)"
+    )
+    _json(execute)
+    execute.add_argument("nodes", nargs="+", metavar="NODE", help="node1, node[1-5], all or master")
+
+    shell = add("shell", "open a shell on a node")
+    shell.add_argument("node", metavar="NODE", help="name of the node")
+
+    logs = add("logs", "show the journal of a node")
+    logs.add_argument("node", metavar="NODE", help="name of the node")
+    logs.add_argument("-f", "--follow", action="store_true", help="go on showing new lines")
+    logs.add_argument(
+        "-d",
+        "--daemon",
+        metavar="DAEMON",
+        choices=[*(d.name for d in DAEMONS), "watcher", "cleaner"],
+        help="only this daemon: " + ", ".join([*(d.name for d in DAEMONS), "watcher", "cleaner"]),
+    )
+    logs.add_argument("-n", "--lines", metavar="N", type=_count, help="only the last N lines")
+    logs.add_argument("--json", action="store_true", help="print journal entries as JSON, one a line")  # fmt: skip
+
+    for verb, text in (
+        ("start", "start a cluster or a node (power it on)"),
+        ("stop", "stop a cluster or a node (power it off)"),
+        ("restart", "restart a cluster or a node"),
+    ):
+        power = add(verb, text)
+        power.add_argument(
+            "what", nargs="?", metavar="CLUSTER|NODE", help="name of a cluster or a node (default: default)"
+        )
+        _dry_run(power)
+        _json(power)
+
+    scale = add("scale", "change the number of nodes of a running cluster")
+    _cluster(scale)
+    scale.add_argument("--nodes", type=_count, metavar="N", required=True, help="number of nodes to have")
+    _dry_run(scale)
+    _json(scale)
+
+    destroy = add("destroy", "stop a cluster and remove it with all its data")
+    _cluster(destroy)
+    destroy.add_argument("--yes", action="store_true", help="do not ask")
+    _dry_run(destroy)
+    _json(destroy)
+    return parser

@@ -1,0 +1,528 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""What must be done: configurations and what is there in, steps out. Pure, nothing is touched here.
+
+`up`, `scale`, `destroy`, `--dry-run` and the manager all go through these functions, and apply.py
+does what they say. Two kinds of things are made for a cluster:
+
+  lasting   directories, scripts, keys, systemd's links: they go with `destroy`
+  runtime   network, /etc/hosts, ssh drop-in, everything in /run: they go when the manager stops
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from ipaddress import ip_address, ip_network
+from pathlib import Path
+from typing import TypeAlias
+
+from ganeti_vc import hosts, names, network, nodedir, sshd
+from ganeti_vc.addresses import Address, Network
+from ganeti_vc.config import DEFAULT_INTERVAL, ClusterConfig
+from ganeti_vc.errors import ConfigError
+from ganeti_vc.names import ClusterId, NodeId
+
+# --- steps ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class MakeDirectories:
+    paths: tuple[Path, ...]
+    mode: int = 0o755
+
+    def __str__(self) -> str:
+        more = f" and {len(self.paths) - 1} more" if len(self.paths) > 1 else ""
+        return f"make directory {self.paths[0]}{more}"
+
+
+@dataclass(frozen=True)
+class WriteFile:
+    path: Path
+    text: str
+    mode: int = 0o644
+
+    def __str__(self) -> str:
+        return f"write {self.path}"
+
+
+@dataclass(frozen=True)
+class Remove:
+    """A file, a link, or a directory with all that is in it."""
+
+    path: Path
+
+    def __str__(self) -> str:
+        return f"remove {self.path}"
+
+
+@dataclass(frozen=True)
+class Discard:
+    """A directory with data: renamed first, so that nobody finds half of it."""
+
+    path: Path
+
+    @property
+    def trash(self) -> Path:
+        return self.path.with_name(f".{self.path.name}.discarded")
+
+    def __str__(self) -> str:
+        return f"discard {self.path}"
+
+
+@dataclass(frozen=True)
+class RemoveEmpty:
+    """Directories that are removed if nothing is in them."""
+
+    paths: tuple[Path, ...]
+
+    def __str__(self) -> str:
+        return f"remove {', '.join(map(str, self.paths))} if empty"
+
+
+@dataclass(frozen=True)
+class Link:
+    path: Path
+    target: str
+
+    def __str__(self) -> str:
+        return f"link {self.path} to {self.target}"
+
+
+@dataclass(frozen=True)
+class MakeKey:
+    cluster: ClusterId
+
+    def __str__(self) -> str:
+        return f"make the ssh key {sshd.private_key(self.cluster)}"
+
+
+@dataclass(frozen=True)
+class SetHosts:
+    """The cluster's block in /etc/hosts; no lines: no block."""
+
+    cluster: ClusterId
+    lines: tuple[tuple[Address, str], ...]
+
+    def __str__(self) -> str:
+        if not self.lines:
+            return f"remove the block of {self.cluster.name} from {names.HOSTS_FILE}"
+        return f"write {len(self.lines)} names of {self.cluster.name} into {names.HOSTS_FILE}"
+
+
+@dataclass(frozen=True)
+class WriteLedger:
+    """Written before the network is touched, so that whatever happens then can be undone."""
+
+    cluster: ClusterId
+    ledger: Ledger
+
+    def __str__(self) -> str:
+        return f"record the network of {self.cluster.name} in {self.cluster.ledger}"
+
+
+@dataclass(frozen=True)
+class MakeBridge:
+    device: str
+
+    def __str__(self) -> str:
+        return f"make bridge {self.device}"
+
+
+@dataclass(frozen=True)
+class RemoveBridge:
+    device: str
+
+    def __str__(self) -> str:
+        return f"remove bridge {self.device}"
+
+
+@dataclass(frozen=True)
+class ChangeAddresses:
+    device: str
+    add: tuple[Address, ...]
+    remove: tuple[Address, ...]
+
+    def __str__(self) -> str:
+        parts = [f"{verb} {len(what)} ({what[0]}, ...)" if len(what) > 1 else f"{verb} {what[0]}"
+                 for verb, what in (("add", self.add), ("remove", self.remove)) if what]  # fmt: skip
+        return f"addresses of {self.device}: {', '.join(parts)}"
+
+
+@dataclass(frozen=True)
+class ChangeRoute:
+    network: Network
+    present: bool
+
+    def __str__(self) -> str:
+        return f"{'add' if self.present else 'remove'} route: unreachable {self.network}"
+
+
+@dataclass(frozen=True)
+class StopUnits:
+    """Units, and slices which systemd would keep; none of them is to be loaded any more."""
+
+    units: tuple[str, ...]
+    patterns: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"stop {', '.join(self.units)}"
+
+
+@dataclass(frozen=True)
+class ReloadSystemd:
+    def __str__(self) -> str:
+        return "systemctl daemon-reload"
+
+
+@dataclass(frozen=True)
+class ReloadSshd:
+    cluster: ClusterId
+
+    def __str__(self) -> str:
+        return f"reload {self.cluster.sshd_service}"
+
+
+Step: TypeAlias = (
+    MakeDirectories | WriteFile | Remove | Discard | RemoveEmpty | Link | MakeKey | SetHosts | WriteLedger
+    | MakeBridge | RemoveBridge | ChangeAddresses | ChangeRoute | StopUnits | ReloadSystemd | ReloadSshd
+)  # fmt: skip
+
+
+# --- what is there ----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """What we made on the network for one cluster, and must take away again."""
+
+    device: str
+    own_bridge: bool
+    addresses: frozenset[Address]
+    networks: frozenset[Network]
+
+    def to_json(self) -> str:
+        return json.dumps(
+            {
+                "schema": 1,
+                "device": self.device,
+                "own_bridge": self.own_bridge,
+                "addresses": sorted(map(str, self.addresses)),
+                "networks": sorted(map(str, self.networks)),
+            },
+            indent=1,
+        )
+
+    @staticmethod
+    def from_json(text: str) -> Ledger:
+        raw = json.loads(text)
+        return Ledger(
+            raw["device"],
+            raw["own_bridge"],
+            frozenset(map(ip_address, raw["addresses"])),
+            frozenset(map(ip_network, raw["networks"])),
+        )
+
+    @staticmethod
+    def of(config: ClusterConfig) -> Ledger:
+        return Ledger(config.device, config.own_bridge, frozenset(config.addresses), frozenset(config.networks))
+
+
+@dataclass(frozen=True)
+class Observed:
+    """What is there now, as far as it concerns us (apply.observe)."""
+
+    network: network.Observed
+    hosts: str
+    ledgers: Mapping[ClusterId, Ledger]
+    files: Mapping[Path, tuple[str, int]]  #: text and mode of what we write or may remove
+    links: Mapping[Path, str]  #: our links, by path
+    directories: frozenset[Path]  #: of those we make
+    keys: frozenset[ClusterId]  #: clusters that have an ssh key
+    host_keys: tuple[Path, ...] = ()
+    known_hosts: Mapping[ClusterId, str] = field(default_factory=dict)
+    use_pam: bool = False
+
+
+# --- plans ------------------------------------------------------------------------------------
+
+
+def unit_links(config: ClusterConfig) -> dict[Path, str]:
+    """systemd's links that make the nodes members of their cluster and the cluster start at boot."""
+
+    def template(unit: str) -> str:
+        prefix, _, rest = unit.partition("@")
+        return str(names.UNIT_DIR / (f"{prefix}@.{rest.rpartition('.')[2]}" if rest else unit))
+
+    def link(user: str, kind: str, unit: str) -> tuple[Path, str]:
+        return names.LINK_DIR / f"{user}.{kind}" / unit, template(unit)
+
+    cluster = config.id
+    pairs = [
+        link("multi-user.target", "wants", names.ALL_TARGET),
+        link(names.ALL_TARGET, "wants", cluster.target),
+        # Directly as well: see units/ganeti-vcluster-ready@.service.
+        link(names.ALL_TARGET, "wants", cluster.ready_service),
+    ]
+    for node in config.nodes:
+        pairs.append(link(cluster.target, "wants", node.id.target))
+        pairs.append(link(node.id.target, "requires", cluster.nodes_target))
+    return dict(pairs)
+
+
+def lasting_files(config: ClusterConfig) -> dict[Path, tuple[str, int]]:
+    made = nodedir.files(config)
+    if config.watcher_interval != DEFAULT_INTERVAL:
+        # A template cannot take its interval from a file; only who asks for another one pays for it.
+        text = f"[Timer]\nOnActiveSec=\nOnActiveSec={config.watcher_interval}\n" \
+               f"OnUnitActiveSec={config.watcher_interval}\n"  # fmt: skip
+        made |= {node.id.watcher_drop_in: (text, 0o644) for node in config.nodes}
+    return made
+
+
+def runtime_files(config: ClusterConfig, observed: Observed) -> dict[Path, tuple[str, int]]:
+    directory = sshd.SSH_RUN_DIR / config.id.name
+    return {
+        directory / "sshd_config": (
+            sshd.server_config(config.id, observed.host_keys, observed.use_pam),
+            0o600,
+        ),
+        directory / "listen": (sshd.listen_file(config), 0o644),
+        sshd.known_hosts(config.id): (observed.known_hosts.get(config.id, ""), 0o644),
+        config.id.ssh_drop_in: (sshd.client_drop_in(config), 0o644),
+    }
+
+
+def runtime_links(config: ClusterConfig) -> dict[Path, str]:
+    made = {node.id.registry_link: str(node.id.rootdir) for node in config.nodes}
+    made |= {names.ADDRESSES_DIR / str(node.address): str(node.id.rootdir) for node in config.nodes}
+    return made
+
+
+def _write(wanted: Mapping[Path, tuple[str, int]], observed: Observed) -> list[Step]:
+    return [
+        WriteFile(path, text, mode) for path, (text, mode) in wanted.items() if observed.files.get(path) != (text, mode)
+    ]
+
+
+def _link(wanted: Mapping[Path, str], observed: Observed) -> list[Step]:
+    return [Link(path, target) for path, target in wanted.items() if observed.links.get(path) != target]
+
+
+def lasting(config: ClusterConfig, observed: Observed) -> list[Step]:
+    """What makes the cluster exist: its directories, scripts, keys and links."""
+    steps: list[Step] = []
+    missing = tuple(path for path in nodedir.directories(config) if path not in observed.directories)
+    if missing:
+        steps.append(MakeDirectories(missing))
+    if config.id not in observed.keys:
+        steps.append(MakeKey(config.id))
+    files = _write(lasting_files(config), observed)
+    obsolete = [Remove(node.id.watcher_drop_in) for node in config.nodes
+                if config.watcher_interval == DEFAULT_INTERVAL and node.id.watcher_drop_in in observed.files]  # fmt: skip
+    links = _link(unit_links(config), observed)
+    drop_ins = bool(obsolete) or any(
+        isinstance(step, WriteFile) and names.LINK_DIR in step.path.parents for step in files
+    )
+    steps += [*files, *obsolete, *links]
+    if links or drop_ins:
+        steps.append(ReloadSystemd())
+    return steps
+
+
+def check_host(config: ClusterConfig, observed: Observed) -> None:
+    """Refuse names, addresses and devices that this machine uses for something else.
+
+    Raises ConfigError that names the key and what is in the way.
+    """
+
+    def error(key: str, what: str, hint: str) -> ConfigError:
+        return ConfigError(f"{config.id.config_file}: [cluster] {key}: {what}", hint)
+
+    ledger = observed.ledgers.get(config.id)
+    ours = {(led.device, address) for led in observed.ledgers.values() for address in led.addresses}
+    devices = {led.device for led in observed.ledgers.values() if led.own_bridge}
+    for net in config.networks:
+        if ledger and net in ledger.networks:
+            continue
+        for device, address in sorted(observed.network.addresses, key=str):
+            if address in net and (device, address) not in ours and device not in devices:
+                raise error("network", f"this machine has the address {address} of {net} on {device}",
+                            "give another network (--network)")  # fmt: skip
+        for route, device in sorted(observed.network.routes, key=str):
+            if route.version == net.version and route.overlaps(net) and device not in devices:
+                raise error("network", f"this machine routes {route} to {device}, which overlaps with {net}",
+                            "give another network (--network)")  # fmt: skip
+        if net in observed.network.unreachable:
+            raise error("network", f"this machine has a route unreachable {net} that is not ours",
+                        "give another network (--network)")  # fmt: skip
+    if config.own_bridge:
+        if config.device in observed.network.links and config.device not in devices:
+            raise error("device", f"a device {config.device} exists and is not ours", "name another cluster or device")
+    elif config.device not in observed.network.links:
+        raise error("device", f"there is no device {config.device}", "leave it empty for a bridge of the cluster's own")
+    taken = hosts.foreign_names(observed.hosts)
+    for address, name in config.hosts:
+        if name in taken and taken[name] != str(address):
+            raise error("domain", f"the name {name} stands in {names.HOSTS_FILE} already, with {taken[name]}",
+                        "give another domain (--domain)")  # fmt: skip
+
+
+def runtime(config: ClusterConfig, observed: Observed) -> list[Step]:
+    """What makes the cluster usable: network, names, ssh, the registry in /run."""
+    check_host(config, observed)
+    steps: list[Step] = []
+    wanted, ledger = Ledger.of(config), observed.ledgers.get(config.id)
+    if ledger and (ledger.device, ledger.own_bridge) != (wanted.device, wanted.own_bridge):
+        steps += _network_gone(config.id, ledger, observed)
+        ledger = None
+    if ledger != wanted:
+        both = ledger or wanted
+        union = Ledger(wanted.device, wanted.own_bridge, both.addresses | wanted.addresses,
+                       both.networks | wanted.networks)  # fmt: skip
+        steps.append(WriteLedger(config.id, union))
+    if wanted.own_bridge and wanted.device not in observed.network.links:
+        steps.append(MakeBridge(wanted.device))
+    for net in sorted((ledger.networks if ledger else frozenset()) - wanted.networks, key=str):
+        steps.append(ChangeRoute(net, present=False))
+    for net in config.networks:
+        if net not in observed.network.unreachable:
+            steps.append(ChangeRoute(net, present=True))
+    present = {address for device, address in observed.network.addresses if device == wanted.device}
+    add = tuple(address for address in config.addresses if address not in present)
+    remove = tuple(sorted(((ledger.addresses if ledger else frozenset()) - wanted.addresses) & present, key=str))
+    if add or remove:
+        steps.append(ChangeAddresses(wanted.device, add, remove))
+    if ledger != wanted and ledger is not None:
+        steps.append(WriteLedger(config.id, wanted))
+    if hosts.with_block(observed.hosts, config.id, config.hosts) != observed.hosts:
+        steps.append(SetHosts(config.id, config.hosts))
+    wanted_links = runtime_links(config)
+    for path, target in observed.links.items():
+        if names.RUN_DIR in path.parents and Path(target).parent == config.id.directory and path not in wanted_links:
+            steps.append(Remove(path))
+    files = _write(runtime_files(config, observed), observed)
+    steps += [*files, *_link(wanted_links, observed)]
+    if any(isinstance(step, WriteFile) and step.path.name == "listen" for step in files):
+        steps.append(ReloadSshd(config.id))
+    return steps
+
+
+def _network_gone(cluster: ClusterId, ledger: Ledger, observed: Observed) -> list[Step]:
+    steps: list[Step] = []
+    if ledger.device in observed.network.links:
+        if ledger.own_bridge:
+            steps.append(RemoveBridge(ledger.device))
+        else:
+            present = {address for device, address in observed.network.addresses if device == ledger.device}
+            remove = tuple(sorted(ledger.addresses & present, key=str))
+            if remove:
+                steps.append(ChangeAddresses(ledger.device, (), remove))
+    steps += [ChangeRoute(net, present=False)
+              for net in sorted(ledger.networks & observed.network.unreachable, key=str)]  # fmt: skip
+    steps.append(Remove(cluster.ledger))
+    return steps
+
+
+def runtime_gone(cluster: ClusterId, observed: Observed) -> list[Step]:
+    """Take away everything `runtime` made for this cluster, by what is recorded and found."""
+    steps: list[Step] = []
+    if cluster in observed.ledgers:
+        steps += _network_gone(cluster, observed.ledgers[cluster], observed)
+    if cluster in hosts.clusters_in(observed.hosts):
+        steps.append(SetHosts(cluster, ()))
+    steps += [Remove(path) for path, target in observed.links.items()
+              if names.RUN_DIR in path.parents and Path(target).parent == cluster.directory]  # fmt: skip
+    directory = sshd.SSH_RUN_DIR / cluster.name
+    if any(directory in path.parents for path in observed.files):
+        steps.append(Remove(directory))
+    if cluster.ssh_drop_in in observed.files:
+        steps.append(Remove(cluster.ssh_drop_in))
+    return steps
+
+
+def member_nodes(cluster: ClusterId, observed: Observed) -> list[NodeId]:
+    """The nodes systemd has as members of a cluster, by its links."""
+    found = {
+        path.parent.name.removeprefix("ganeti-vnode@").removesuffix(".target.requires")
+        for path in observed.links
+        if path.name == cluster.nodes_target
+    }
+    return [cluster.node(name) for name in sorted(found)]
+
+
+def nodes_gone(cluster: ClusterId, nodes: Iterable[NodeId], observed: Observed) -> list[Step]:
+    """Stop nodes and unlink them from their cluster. Their directories stay."""
+    nodes = list(nodes)
+    if not nodes:
+        return []
+    steps: list[Step] = [
+        StopUnits(
+            tuple(node.target for node in nodes),
+            tuple(pattern for node in nodes for pattern in (node.unit_pattern, node.slice)),
+        )
+    ]
+    unlinked: list[Step] = []
+    for node in nodes:
+        unlinked += [Remove(path) for path in observed.links
+                     if path == names.LINK_DIR / f"{cluster.target}.wants" / node.target]  # fmt: skip
+        unlinked.append(Remove(names.LINK_DIR / f"{node.target}.requires"))
+        if node.watcher_drop_in in observed.files:
+            unlinked.append(Remove(node.watcher_drop_in.parent))
+    return [*steps, *unlinked, ReloadSystemd()]
+
+
+def cluster_gone(cluster: ClusterId, observed: Observed, last: bool) -> list[Step]:
+    """Stop a cluster, unlink it and take its runtime away. Its directory stays.
+
+    `last`: no other cluster is left, so that nothing of ours is to be started at boot.
+    """
+    steps: list[Step] = []
+    nodes = member_nodes(cluster, observed)
+    links = [
+        path
+        for path in observed.links
+        if path.parent.name == f"{names.ALL_TARGET}.wants" and path.name in (cluster.target, cluster.ready_service)
+    ]
+    if nodes or links:
+        steps.append(
+            StopUnits(
+                (cluster.target, *(node.target for node in nodes)),
+                (*cluster.units, *(pattern for node in nodes for pattern in (node.unit_pattern, node.slice))),
+            )
+        )
+        steps += [step for step in nodes_gone(cluster, nodes, observed) if isinstance(step, Remove)]
+        steps += [Remove(path) for path in links]
+        empty = [names.LINK_DIR / f"{cluster.target}.wants"]
+        if last:
+            steps.append(Remove(names.LINK_DIR / "multi-user.target.wants" / names.ALL_TARGET))
+            empty.append(names.LINK_DIR / f"{names.ALL_TARGET}.wants")
+        steps += [RemoveEmpty(tuple(empty)), ReloadSystemd()]
+    return [*steps, *runtime_gone(cluster, observed)]
+
+
+def known_clusters(observed: Observed) -> set[ClusterId]:
+    """Clusters of which something is recorded, linked or written, whether declared or not."""
+    found = set(observed.ledgers) | set(hosts.clusters_in(observed.hosts))
+    for path in observed.links:
+        if path.parent.name == f"{names.ALL_TARGET}.wants" and path.name.startswith("ganeti-vcluster@"):
+            found.add(ClusterId(path.name.removeprefix("ganeti-vcluster@").removesuffix(".target")))
+        if path.name.startswith("ganeti-vcluster-nodes@"):
+            found.add(ClusterId(path.name.removeprefix("ganeti-vcluster-nodes@").removesuffix(".target")))
+    return found
+
+
+def reconcile(configs: Mapping[ClusterId, ClusterConfig], keep: Iterable[ClusterId], observed: Observed) -> list[Step]:
+    """Everything that separates what is declared from what is there.
+
+    `keep`: clusters whose configuration cannot be read just now; they are left as they are.
+    """
+    steps: list[Step] = []
+    for cluster in sorted(known_clusters(observed) - set(configs) - set(keep)):
+        steps += cluster_gone(cluster, observed, last=not configs and not set(keep))
+    for cluster, config in configs.items():
+        declared = {node.id for node in config.nodes}
+        steps += nodes_gone(cluster, [n for n in member_nodes(cluster, observed) if n not in declared], observed)
+        steps += lasting(config, observed)
+        steps += runtime(config, observed)
+    return steps

@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Running other programs: argv lists only, output kept, failures that say what was run."""
+
+from __future__ import annotations
+
+import logging
+import shlex
+import subprocess
+import tempfile
+from collections.abc import Mapping, Sequence
+
+from ganeti_vc.errors import StepFailed
+
+log = logging.getLogger(__name__)
+
+#: What a program gets that we start; nothing of the caller's environment leaks into a node.
+BASE_ENVIRONMENT = {
+    "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    "LANG": "C.UTF-8",
+    "HOME": "/root",
+    "USER": "root",
+    "LOGNAME": "root",
+}
+
+
+def run(
+    argv: Sequence[str],
+    *,
+    environment: Mapping[str, str] | None = None,
+    check: bool = True,
+) -> subprocess.CompletedProcess[str]:
+    """Run a program to its end, in a session of its own, without standard input.
+
+    A Ctrl-C, or even our own death, does not cut it short: it ends by itself, and as it inherits the
+    lock (files.lock), whoever comes next waits for it. Its output goes to files, because a pipe would
+    break with us. With `check`, raises StepFailed with the program's own words.
+    """
+    log.debug("run: %s", shlex.join(argv))
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        child = subprocess.Popen(
+            argv,
+            env={**BASE_ENVIRONMENT, **(environment or {})},
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=err,
+            start_new_session=True,
+            close_fds=False,
+        )
+        child.wait()
+        texts = []
+        for stream in (out, err):
+            stream.seek(0)
+            texts.append(stream.read().decode(errors="replace"))
+    done = subprocess.CompletedProcess(list(argv), child.returncode, *texts)
+    if check and done.returncode:
+        raise StepFailed(f"{shlex.join(argv[:2])} ended with {done.returncode}: {_reason(done)}",
+                         f"the whole command: {shlex.join(argv)}")  # fmt: skip
+    return done
+
+
+def _reason(done: subprocess.CompletedProcess[str]) -> str:
+    """The most telling line of what a failed program printed."""
+    lines = [line.strip() for line in (done.stderr + "\n" + done.stdout).splitlines() if line.strip()]
+    for number, line in enumerate(lines):
+        if "rror" in line or "ailure" in line or "annot" in line:
+            # Ganeti announces the reason with a colon and gives it on the next lines.
+            more = lines[number + 1 : number + 3] if line.endswith(":") else []
+            return " ".join([line, *more])
+    return lines[-1] if lines else "it printed nothing"

@@ -1,0 +1,172 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""What is there and how it does: read from Ganeti's files and from systemd, asking no daemon."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from ganeti_vc import config, ganeti, names
+from ganeti_vc.config import ClusterConfig
+from ganeti_vc.daemons import DAEMONS
+from ganeti_vc.errors import VclusterError
+from ganeti_vc.names import ClusterId, NodeId
+from ganeti_vc.systemd import Systemd
+
+NODE_FIELDS = {
+    "node": "Node",
+    "address": "Address",
+    "role": "Role",
+    "state": "State",
+    "daemons": "Daemons",
+    "missing": "Missing",
+    "memory": "Memory",
+}
+CLUSTER_FIELDS = {
+    "cluster": "Cluster",
+    "name": "Name",
+    "nodes": "Nodes",
+    "network": "Network",
+    "master": "Master",
+    "state": "State",
+}
+_CGROUPS = Path("/sys/fs/cgroup")
+
+
+@dataclass(frozen=True)
+class NodeStatus:
+    node: str
+    address: str
+    role: str  #: Ganeti's word: master, candidate, regular, offline; or "none": in no Ganeti cluster
+    state: str  #: running, degraded, stopped
+    daemons: list[str]
+    missing: list[str]  #: daemons that ought to run and do not
+    memory: int  #: bytes that are the node's own (shared pages shared out)
+
+    def row(self) -> dict[str, object]:
+        return {**vars(self), "memory": f"{self.memory / 2**20:.0f}M" if self.memory else ""}
+
+
+def roles(nodes: Iterable[NodeId]) -> dict[str, str]:
+    """Role by node name, as the master's ssconf files have it."""
+    nodes = list(nodes)
+    master = ganeti.master_of(nodes)
+    if master is None:
+        return {node.name: "none" for node in nodes}
+    known = set((ganeti.ssconf(master, "node_list") or "").split())
+    offline = set((ganeti.ssconf(master, "offline_nodes") or "").split())
+    candidates = set((ganeti.ssconf(master, "master_candidates") or "").split())
+    found = {}
+    for node in nodes:
+        if node == master:
+            found[node.name] = "master"
+        elif node.name not in known:
+            found[node.name] = "none"
+        elif node.name in offline:
+            found[node.name] = "offline"
+        else:
+            found[node.name] = "candidate" if node.name in candidates else "regular"
+    return found
+
+
+def memory_of(node: NodeId) -> int:
+    """Proportional memory of a node's processes in bytes (smaps_rollup: shared pages are shared out)."""
+    total = 0
+    root = _CGROUPS / "ganeti.slice" / names.ALL_SLICE / node.slice
+    if not root.exists():
+        # With a '-' in its name the slice is nested deeper (systemd.slice(5)).
+        root = next(iter(_CGROUPS.glob(f"ganeti.slice/**/{node.slice}")), root)
+    for directory, _, _ in os.walk(root):
+        try:
+            pids = (Path(directory) / "cgroup.procs").read_text().split()
+        except OSError:
+            continue  # the unit ended meanwhile
+        for pid in pids:
+            try:
+                rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
+            except OSError:
+                continue  # so did the process
+            total += next((int(line.split()[1]) for line in rollup.splitlines() if line.startswith("Pss:")), 0)
+    return total * 1024
+
+
+def node_statuses(made: ClusterConfig, systemd: Systemd, memory: bool = True) -> list[NodeStatus]:
+    active = {unit.name for unit in systemd.list_units("ganeti-*@*") if unit.active == "active"}
+    role = roles(node.id for node in made.nodes)
+    found = []
+    for node in made.nodes:
+        running = [daemon.name for daemon in DAEMONS if node.id.service(daemon.name) in active]
+        expected = ganeti.expected_units(node.id)
+        missing = [daemon.name for daemon in DAEMONS
+                   if node.id.service(daemon.name) in expected and daemon.name not in running]  # fmt: skip
+        on = node.id.target in active
+        state = "stopped" if not on and not running else "degraded" if missing or not on else "running"
+        found.append(
+            NodeStatus(node.id.name, str(node.address), role[node.id.name], state, sorted(running), missing,
+                       memory_of(node.id) if memory else 0)
+        )  # fmt: skip
+    return found
+
+
+def cluster_state(nodes: Iterable[NodeStatus]) -> str:
+    states = {node.state for node in nodes}
+    return states.pop() if len(states) == 1 else "degraded"
+
+
+def cluster_rows(systemd: Systemd) -> list[dict[str, object]]:
+    """A row per declared cluster; one that cannot be read says why."""
+    rows: list[dict[str, object]] = []
+    for cluster in config.declared():
+        row: dict[str, object] = {"cluster": cluster.name, "name": None, "nodes": None, "network": None,
+                                  "master": None, "state": None}  # fmt: skip
+        try:
+            made = config.load(cluster)
+        except VclusterError as err:
+            row |= {"state": "invalid", "error": str(err)}
+        else:
+            master = ganeti.master_of(node.id for node in made.nodes)
+            row |= {
+                "name": made.name,
+                "nodes": len(made.nodes),
+                "network": str(made.network),
+                "master": master.name if master else None,
+                "state": cluster_state(node_statuses(made, systemd, memory=False)),
+            }
+        rows.append(row)
+    return rows
+
+
+def all_nodes() -> list[NodeId]:
+    """All nodes of all clusters that can be read."""
+    found = []
+    for cluster in config.declared():
+        try:
+            found += [node.id for node in config.load(cluster).nodes]
+        except VclusterError:
+            continue  # `status` and `list` say what is wrong with it
+    return found
+
+
+def find_node(name: str) -> NodeId:
+    """The node with this name, or the only one whose name begins with it and a dot."""
+    nodes = all_nodes()
+    exact = [node for node in nodes if node.name == name]
+    found = exact or [node for node in nodes if node.name.startswith(f"{name}.")]
+    if not found:
+        raise VclusterError(f"there is no node {name}", "gnt-vcluster status shows the nodes")
+    if len(found) > 1:
+        raise VclusterError(f"{name} could be {' or '.join(node.name for node in found)}", "give the whole name")
+    return found[0]
+
+
+def default_cluster(name: str | None) -> ClusterId:
+    """The cluster meant by a command: the one named, `default`, or else the only one there is."""
+    if name is not None:
+        if not names.is_cluster_id(name):
+            raise VclusterError(f"{name!r} cannot name a cluster", "use small letters, digits and '-', at most 32")
+        return ClusterId(name)
+    clusters = config.declared()
+    default = ClusterId("default")
+    return clusters[0] if len(clusters) == 1 and default not in clusters else default

@@ -1,0 +1,192 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""All calls to systemd: one D-Bus connection, one Manager object, text instead of bytes.
+
+pystemd's objects introspect themselves, an extra call and an XML document per unit; so only its bus
+is used here. Jobs are waited for by their JobRemoved signal, subscribed to before they are made
+(org.freedesktop.systemd1(5)), on the same connection.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from pystemd.dbusexc import DBusBaseError as DBusError
+from pystemd.dbuslib import DBus, apply_signature
+
+from ganeti_vc.errors import StepFailed, VclusterError
+
+_DESTINATION = b"org.freedesktop.systemd1"
+_PATH = b"/org/freedesktop/systemd1"
+_MANAGER = b"org.freedesktop.systemd1.Manager"
+#: No reply within this many seconds means that a job hangs; the units' own limits are shorter.
+JOB_LIMIT = 900.0
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A line of `systemctl list-units`."""
+
+    name: str
+    load: str
+    active: str
+    sub: str
+    path: str
+
+
+@dataclass
+class Job:
+    """A job systemd was asked for."""
+
+    unit: str
+    result: str = ""  #: done, failed, dependency, ...; empty while it runs
+
+
+class Systemd:
+    """A connection to the system's manager. Use as a context manager."""
+
+    def __init__(self) -> None:
+        self._bus = DBus()
+        self._removed: dict[str, str] = {}
+        self._callback: Callable[..., None] | None = None
+
+    def __enter__(self) -> Systemd:
+        try:
+            self._bus.open()
+        except DBusError as err:
+            raise VclusterError(f"cannot reach systemd over D-Bus: {err}",
+                                "ganeti-vcluster needs a machine booted with systemd and dbus; "
+                                "elsewhere, make demo boots one in a container") from None  # fmt: skip
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._bus.close()
+
+    def call(self, method: str, signature: str = "", *args: object) -> Any:
+        """Call a method of the manager. `signature` is D-Bus's, text is encoded."""
+        raw = [_encode(arg) for arg in args]
+        packed = apply_signature(signature.encode(), raw) if signature else []
+        return self._bus.call_method(_DESTINATION, _PATH, _MANAGER, method.encode(), packed).body
+
+    def reload(self) -> None:
+        """daemon-reload."""
+        self.call("Reload")
+
+    def list_units(self, *patterns: str) -> list[Unit]:
+        """Loaded units whose names match one of the shell patterns."""
+        rows = self._bus.call_method(
+            _DESTINATION, _PATH, _MANAGER, b"ListUnitsByPatterns",
+            [(ord("a"), b"s"), (-1, None), (ord("a"), b"s"), *((ord("s"), p.encode()) for p in patterns), (-1, None)],
+        ).body  # fmt: skip
+        return [
+            Unit(*(row[at].decode() for at in (0, 2, 3, 4, 6)))  #
+            for row in rows
+        ]
+
+    def active_state(self, unit: str) -> str:
+        """ActiveState; "inactive" for a unit that is not loaded."""
+        found = self.list_units(unit)
+        return found[0].active if found else "inactive"
+
+    def _subscribe(self) -> None:
+        """Note each JobRemoved signal from now on."""
+        if self._callback:
+            return
+
+        # pystemd hangs its own data on the callback, so a bound method will not do; and it keeps no
+        # reference to it, so we must.
+        def removed(message: Any, error: object = None, userdata: object = None) -> None:
+            message.process_reply(False)
+            _, job_path, _, result = message.body
+            self._removed[job_path.decode()] = result.decode()
+
+        self._callback = removed
+        self._bus.match_signal(_DESTINATION, _PATH, _MANAGER, b"JobRemoved", removed, None)
+        self.call("Subscribe")
+
+    def jobs(self, method: str, units: Iterable[str], progress: Callable[[Job], None] = lambda _: None) -> list[Job]:
+        """StartUnit, StopUnit, RestartUnit or ReloadUnit for several units at once; returns when all have ended."""
+        self._subscribe()
+        waiting: dict[str, Job] = {}
+        done = []
+        for unit in units:
+            job = Job(unit)
+            try:
+                path = self.call(method, "ss", unit, "replace")
+            except DBusError as err:
+                job.result = str(err)
+                done.append(job)
+                progress(job)
+            else:
+                waiting[path.decode()] = job
+        deadline = time.monotonic() + JOB_LIMIT
+        while waiting:
+            self._bus.process()
+            for path in [path for path in waiting if path in self._removed]:
+                job = waiting.pop(path)
+                job.result = self._removed.pop(path)
+                done.append(job)
+                progress(job)
+            if waiting:
+                if time.monotonic() > deadline:
+                    raise StepFailed(f"systemd does not finish with {sorted(job.unit for job in waiting.values())[0]}",
+                                     "look at: systemctl list-jobs")  # fmt: skip
+                self._bus.wait(1_000_000)
+        return done
+
+    def start(self, *units: str, progress: Callable[[Job], None] = lambda _: None) -> None:
+        """Start units and wait. Raises StepFailed that names the first one that did not start."""
+        for job in self.jobs("StartUnit", units, progress):
+            if job.result not in ("done", "skipped"):
+                raise StepFailed(f"{job.unit} did not start: {job.result}", f"look at: systemctl status '{job.unit}'")
+
+    def stop(self, *units: str, progress: Callable[[Job], None] = lambda _: None) -> None:
+        """Stop units and wait. A unit that is not loaded is stopped already."""
+        for job in self.jobs("StopUnit", units, progress):
+            if job.result not in ("done", "skipped") and "not loaded" not in job.result:
+                raise StepFailed(f"{job.unit} did not stop: {job.result}", f"look at: systemctl status '{job.unit}'")
+
+    def hang_up(self, unit: str) -> None:
+        """SIGHUP to a unit's main process. No job: one would wait for the manager's own reload, which waits for us."""
+        self.call("KillUnit", "ssi", unit, "main", signal.SIGHUP)
+
+    def is_restarting(self, unit: str) -> bool:
+        """Whether the job that stops a unit just now will start it again."""
+        path = self.call("GetUnit", "s", unit).decode()
+        number, job = self._bus.get_property(
+            _DESTINATION, path.encode(), b"org.freedesktop.systemd1.Unit", b"Job", b"(uo)"
+        )
+        if not number:
+            return False
+        kind = self._bus.get_property(_DESTINATION, job, b"org.freedesktop.systemd1.Job", b"JobType", b"s")
+        return kind in (b"restart", b"try-restart")
+
+    def mark_started(self, target: str) -> None:
+        """Start a target and nothing else, so that it can be stopped: what it wants stays as it is."""
+        self.call("StartUnit", "ss", target, "ignore-dependencies")
+
+    def wait_for_change(self) -> None:
+        """Return when a job has ended, or after a second: processes can die without one."""
+        self._subscribe()
+        self._bus.process()
+        self._bus.wait(1_000_000)
+        self._removed.clear()
+
+    def reset_failed(self, unit: str) -> None:
+        """Forget that a unit failed; a unit that is not loaded has nothing to forget."""
+        with contextlib.suppress(DBusError):
+            self.call("ResetFailedUnit", "s", unit)
+
+
+def _encode(value: object) -> object:
+    return value.encode() if isinstance(value, str) else value
+
+
+@contextlib.contextmanager
+def connect() -> Iterator[Systemd]:
+    with Systemd() as systemd:
+        yield systemd

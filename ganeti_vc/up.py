@@ -1,0 +1,335 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""up, create, scale: from a configuration to an initialised, verified, running cluster.
+
+Every function here may be interrupted at any point and called again: it looks at what is there and
+does what is missing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from dataclasses import dataclass, field
+
+from ganeti_vc import apply, config, files, ganeti, manager, names, plan, ready
+from ganeti_vc.addresses import DEFAULT_NETWORKS, AddressPlan
+from ganeti_vc.config import ClusterConfig
+from ganeti_vc.errors import ConfigError, StepFailed, VclusterError
+from ganeti_vc.names import ClusterId, NodeId
+from ganeti_vc.output import Progress
+from ganeti_vc.systemd import Systemd, connect
+
+
+@dataclass
+class Outcome:
+    """What `up` and `scale` report."""
+
+    cluster: ClusterConfig
+    changes: list[str] = field(default_factory=list)
+    master: NodeId | None = None
+    verdict: ganeti.Verdict | None = None
+
+    def document(self) -> dict[str, object]:
+        return {
+            "cluster": self.cluster.id.name,
+            "nodes": [node.id.name for node in self.cluster.nodes],
+            "master": self.master.name if self.master else None,
+            "changed": bool(self.changes),
+            "changes": self.changes,
+            "verify_errors": list(self.verdict.errors) if self.verdict else [],
+            "verify_ignored": list(self.verdict.ignored) if self.verdict else [],
+        }
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What the options of `up` and `create` ask for; None: not said."""
+
+    nodes: int | None = None
+    instances: int | None = None
+    domain: str | None = None
+    network: str | None = None
+
+
+def new_config(cluster: ClusterId, wishes: Wishes) -> tuple[ClusterConfig, str]:
+    """A configuration for a cluster that has none yet: checked against everything, not written.
+
+    What is not said is chosen: the domain is the cluster's name unless it is `default`, the network
+    the first usual one that is free and large enough.
+    """
+    others = config.load_all()
+    nodes = 3 if wishes.nodes is None else wishes.nodes
+    instances = max(10, wishes.instances or 0)
+    domain = wishes.domain if wishes.domain is not None else ("" if cluster.name == "default" else cluster.name)
+    values = {"nodes": str(nodes), "instances": str(instances), "domain": domain}
+    if not domain:
+        del values["domain"]
+    networks = [wishes.network] if wishes.network else [
+        str(net) for net in DEFAULT_NETWORKS if AddressPlan(net).fits(nodes, instances)]  # fmt: skip
+    if not networks:
+        networks = [str(DEFAULT_NETWORKS[-1])]
+    problem: ConfigError | None = None
+    observed = apply.observe({})
+    for candidate in networks:
+        text = config.render({**values, "network": candidate})
+        try:
+            made = config.parse(cluster, text)
+            config.check_against(made, others.values())
+            plan.check_host(made, observed)
+        except ConfigError as err:
+            # A network of the user's choice is refused; of ours, the next one is tried.
+            problem = problem or err
+            if "network" not in err.message:
+                raise
+        else:
+            return made, text
+    assert problem
+    raise problem
+
+
+def existing_config(cluster: ClusterId, wishes: Wishes) -> ClusterConfig:
+    """The configuration of a cluster that has one; raises ConfigError where the options contradict it."""
+    made = config.load(cluster)
+    others = {other: loaded for other, loaded in _loadable(cluster).items() if other != cluster}
+    config.check_against(made, others.values())
+    suffix = made.name.partition(".")[2]
+    for option, wish, actual, hint in (
+        ("--nodes", wishes.nodes, len(made.nodes), f"use: gnt-vcluster scale {cluster.name} --nodes {wishes.nodes}"),
+        ("--domain", wishes.domain, suffix, "destroy the cluster first, or leave the option out"),
+        ("--network", wishes.network, str(made.network), "destroy the cluster first, or leave the option out"),
+    ):
+        if wish is not None and wish != actual:
+            raise ConfigError(f"{option} {wish}: the cluster {cluster.name} has {actual or 'none'} "
+                              f"in {cluster.config_file}", hint)  # fmt: skip
+    return made
+
+
+def _loadable(cluster: ClusterId) -> dict[ClusterId, ClusterConfig]:
+    """The other clusters that can be read: a broken neighbour is its own problem."""
+    return manager.read_configs()[0]
+
+
+def write_config(cluster: ClusterId, text: str) -> None:
+    try:
+        files.write(cluster.config_file, text)
+    except OSError as err:
+        raise StepFailed(f"cannot write {cluster.config_file}: {err.strerror}") from err
+
+
+def create(cluster: ClusterId, wishes: Wishes) -> ClusterConfig:
+    """Write the configuration file of a new cluster, nothing else."""
+    if cluster.config_file.exists():
+        raise ConfigError(f"the cluster {cluster.name} exists already: {cluster.config_file}",
+                          f"start it with: gnt-vcluster up {cluster.name}")  # fmt: skip
+    made, text = new_config(cluster, wishes)
+    write_config(cluster, text)
+    return made
+
+
+def dry_run(cluster: ClusterId, wishes: Wishes) -> list[str]:
+    """What `up` would do, a line each."""
+    lines = []
+    if cluster.config_file.exists():
+        made = existing_config(cluster, wishes)
+    else:
+        made, _ = new_config(cluster, wishes)
+        lines.append(f"write {cluster.config_file}")
+    lines += [str(step) for step in steps_for(made)]
+    lines += ganeti_steps(made)
+    return lines
+
+
+def steps_for(made: ClusterConfig) -> list[plan.Step]:
+    observed = apply.observe({made.id: made})
+    return [*plan.lasting(made, observed), *plan.runtime(made, observed)]
+
+
+def ganeti_steps(made: ClusterConfig) -> list[str]:
+    """The commands of Ganeti that are still to be run, as far as its files tell."""
+    lines = []
+    first = made.nodes[0].id
+    if ganeti.master_of(node.id for node in made.nodes) is None:
+        lines.append(f"on {first.name}: {' '.join(ganeti.init_command(made))}")
+    known = (ganeti.ssconf(first, "node_list") or "").split()
+    lines += [f"gnt-node add {node.id.name}" for node in made.nodes[1:] if node.id.name not in known]
+    return lines
+
+
+def bring_up(made: ClusterConfig, systemd: Systemd, progress: Progress, outcome: Outcome) -> None:
+    """Have the manager make the cluster's surroundings, and start what is initialised of it."""
+    with progress.step("network, names and node directories"):
+        outcome.changes += [str(step) for step in steps_for(made)]
+        if systemd.active_state(names.MANAGER_SERVICE) == "active":
+            errors = manager.request_reload()
+        else:
+            systemd.start(names.MANAGER_SERVICE)
+            errors = manager.request_reload()
+    for name in ("", made.id.name):
+        if name in errors:
+            raise StepFailed(errors[name])
+    nodes = [node.id for node in made.nodes]
+    before = {unit.name for unit in systemd.list_units("ganeti-*") if unit.active == "active"}
+    with progress.step("systemd units", total=len(nodes)) as advance:
+        ready.wait(made.id, systemd, progress=advance)
+        systemd.start(made.id.target)
+        systemd.mark_started(names.ALL_TARGET)
+    started = {unit.name for unit in systemd.list_units("ganeti-*") if unit.active == "active"} - before
+    outcome.changes += [f"start {unit}" for unit in sorted(started)]
+
+
+def _interrupted_init(made: ClusterConfig, progress: Progress) -> None:
+    """Clear what an interrupted `gnt-cluster init` of ours left, unless it got to its end after all."""
+    first = made.nodes[0].id
+    if not made.id.marker.exists():
+        return
+    if ganeti.master_of([first]) and not ganeti.command(first, "gnt-node", "list", check=False).returncode:
+        made.id.marker.unlink()
+        return
+    progress.say("clearing what an interrupted gnt-cluster init left behind")
+    ganeti.command(first, str(ganeti.DAEMON_UTIL), "stop-all")
+    shutil.rmtree(first.data_dir)
+    first.data_dir.mkdir()
+
+
+def initialise(made: ClusterConfig, progress: Progress, outcome: Outcome) -> NodeId:
+    """`gnt-cluster init` on the first node, unless a node is the master already. Returns the master."""
+    _interrupted_init(made, progress)
+    master = ganeti.master_of(node.id for node in made.nodes)
+    if master is None:
+        first = made.nodes[0]
+        with progress.step(f"gnt-cluster init on {first.id.name}"):
+            made.id.marker.touch()
+            ganeti.init(made)
+            made.id.marker.unlink()
+        outcome.changes.append("gnt-cluster init")
+        master = first.id
+    outcome.master = master
+    return master
+
+
+def join(made: ClusterConfig, master: NodeId, progress: Progress, outcome: Outcome) -> None:
+    """`gnt-node add` for each node Ganeti does not know, or of which an interrupted add left half."""
+    known = ganeti.node_names(master)
+    missing = [
+        node for node in made.nodes if node.id.name not in known or not (node.id.data_dir / "server.pem").exists()
+    ]
+    if not missing:
+        return
+    with progress.step("gnt-node add", total=len(missing)) as advance:
+        for node in missing:
+            ganeti.node_add(master, node, readd=node.id.name in known)
+            outcome.changes.append(f"gnt-node add {node.id.name}")
+            advance()
+
+
+def add_instances(made: ClusterConfig, master: NodeId, count: int, progress: Progress, outcome: Outcome) -> None:
+    """Diskless instances with the first names of the configuration, those that do not exist yet."""
+    if count > len(made.instances):
+        raise ConfigError(f"{made.id.config_file}: [cluster] instances: there are names for {len(made.instances)} "
+                          f"instances, not for {count}", "raise it, then: systemctl reload ganeti-vcluster")  # fmt: skip
+    present = ganeti.command(master, "gnt-instance", "list", "--no-headers", "-o", "name").stdout.split()
+    missing = [name for name, _ in made.instances[:count] if name not in present]
+    if not missing:
+        return
+    with progress.step("gnt-instance add", total=len(missing)) as advance:
+        for name in missing:
+            ganeti.add_instance(master, name)
+            outcome.changes.append(f"gnt-instance add {name}")
+            advance()
+
+
+def _alone(progress: Progress) -> contextlib.AbstractContextManager[None]:
+    """Only one command at a time changes clusters on a machine; the next one waits."""
+    return files.lock(names.CONFIG_DIR, lambda: progress.say("waiting for another gnt-vcluster to end"))
+
+
+def up(cluster: ClusterId, wishes: Wishes, progress: Progress) -> Outcome:
+    """From nothing, or from anything between, to a running and verified cluster."""
+    ganeti.check_installed()
+    with _alone(progress), connect() as systemd:
+        if cluster.config_file.exists():
+            made = existing_config(cluster, wishes)
+            outcome = Outcome(made)
+        else:
+            made, text = new_config(cluster, wishes)
+            write_config(cluster, text)
+            outcome = Outcome(made, [f"write {cluster.config_file}"])
+        return _finish(made, wishes.instances or 0, systemd, progress, outcome)
+
+
+def _finish(made: ClusterConfig, instances: int, systemd: Systemd, progress: Progress, outcome: Outcome) -> Outcome:
+    bring_up(made, systemd, progress, outcome)
+    master = initialise(made, progress, outcome)
+    join(made, master, progress, outcome)
+    if instances:
+        add_instances(made, master, instances, progress, outcome)
+    if outcome.changes:
+        with progress.step("gnt-cluster verify"):
+            outcome.verdict = ganeti.verify(master)
+    return outcome
+
+
+def _with_nodes(cluster: ClusterId, count: int) -> str:
+    """The text of the configuration file with another number of nodes; nothing else in it changes."""
+    text = cluster.config_file.read_text()
+    changed = config.replace_key(text, "cluster", "nodes", str(count))
+    config.parse(cluster, changed)
+    return changed
+
+
+def scale_plan(cluster: ClusterId, count: int) -> tuple[ClusterConfig, str, list[str]]:
+    """The present configuration, the text of the coming one, and what has to be done."""
+    made = config.load(cluster)
+    text = _with_nodes(cluster, count)
+    coming = config.parse(cluster, text)
+    present = {node.id.name for node in made.nodes}
+    wanted = {node.id.name for node in coming.nodes}
+    lines = [f"gnt-node remove {node.id.name}" for node in reversed(made.nodes) if node.id.name not in wanted]
+    lines += [f"set nodes = {count} in {cluster.config_file}"] if wanted != present else []
+    lines += [f"gnt-node add {node.id.name}" for node in coming.nodes if node.id.name not in present]
+    return made, text, lines
+
+
+def scale(cluster: ClusterId, count: int, progress: Progress) -> Outcome:
+    """More or fewer nodes. Surplus nodes leave from the last one on; they must be empty and not the master."""
+    ganeti.check_installed()
+    with _alone(progress), connect() as systemd:
+        made, text, _ = scale_plan(cluster, count)
+        coming = config.parse(cluster, text)
+        outcome = Outcome(coming)
+        surplus = made.nodes[count:]
+        if surplus:
+            _leave(made, coming, systemd, progress, outcome)
+        if text != cluster.config_file.read_text():
+            write_config(cluster, text)
+            outcome.changes.append(f"set nodes = {count}")
+        _finish(coming, 0, systemd, progress, outcome)
+        for node in surplus:
+            apply.apply_all([plan.Discard(node.id.rootdir)], systemd)
+        return outcome
+
+
+def _leave(made: ClusterConfig, coming: ClusterConfig, systemd: Systemd, progress: Progress, outcome: Outcome) -> None:
+    """`gnt-node remove` for the surplus nodes Ganeti knows, after a look at all of them."""
+    master = ganeti.master_of(node.id for node in made.nodes)
+    if master is None:
+        return
+    surplus = [node.id for node in made.nodes if node not in coming.nodes]
+    if master in surplus:
+        raise VclusterError(f"{master.name} is the master and cannot be removed",
+                            f"first: gnt-vcluster exec {made.nodes[0].id.name} -- gnt-cluster master-failover")  # fmt: skip
+    bring_up(made, systemd, progress, outcome)
+    known = ganeti.node_names(master)
+    leaving = [node for node in reversed(surplus) if node.name in known]
+    for node in leaving:
+        there = ganeti.instances_on(master, node)
+        if there:
+            raise VclusterError(f"{node.name} has the instance {there[0]}" + (" and others" if there[1:] else ""),
+                                f"first move or remove it, for example: gnt-vcluster exec {master.name} -- "
+                                f"gnt-node evacuate -f {node.name}")  # fmt: skip
+    if leaving:
+        with progress.step("gnt-node remove", total=len(leaving)) as advance:
+            for node in leaving:
+                ganeti.node_remove(master, node)
+                outcome.changes.append(f"gnt-node remove {node.name}")
+                advance()
