@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: BSD-2-Clause
+VERSION := $(shell sed -n '1s/.*(\(.*\)).*/\1/p' debian/changelog)
+DEB := dist/ganeti-vcluster_$(VERSION)_all.deb
+SOURCES := $(shell find ganeti_vc tools units man debian -type f -not -name '*.pyc') README.md
+PYTHON_TOOLS := tools/launch tools/wait-nodes tools/sshd-listen tools/manager tools/gnt-vcluster man/generate
+STEADY := tests/system/test_up.py tests/system/test_many.py
+SHELL_TOOLS := tools/daemon-util tools/is-master tools/node-off tools/ssh-entry tests/need tests/run-system
+
+help: ## show this
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
+
+deb: $(DEB) ## build the package into dist/
+
+# In a copy: dpkg-buildpackage writes beside and into the tree it builds.
+$(DEB): $(SOURCES)
+	tests/need build
+	rm -rf dist/work && mkdir -p dist/work/source
+	cp -a ganeti_vc tools units man debian README.md LICENSE dist/work/source/
+	find dist/work -name __pycache__ -prune -exec rm -rf {} +
+	cd dist/work/source && dpkg-buildpackage -b -us -uc -tc >../build.log 2>&1 || { tail -n 30 ../build.log; exit 1; }
+	mv dist/work/*.deb dist/
+	rm -rf dist/work
+
+.venv/ready: tests/requirements.txt
+	tests/need check
+	/usr/bin/python3 -m venv --system-site-packages .venv
+	.venv/bin/pip install --quiet --disable-pip-version-check -r tests/requirements.txt
+	touch $@
+
+check-fast: .venv/ready ## lint, types and unit tests
+	.venv/bin/ruff check ganeti_vc tests $(PYTHON_TOOLS)
+	.venv/bin/ruff format --check ganeti_vc tests $(PYTHON_TOOLS)
+	.venv/bin/mypy
+	shellcheck $(SHELL_TOOLS)
+	.venv/bin/pytest -q tests/unit
+
+check: check-fast $(DEB) ## all of that, then the package in booted Debian 12 and 13
+	tests/need containers
+	lintian --allow-root --fail-on error,warning $(DEB)
+	TESTS="$(STEADY)" tests/run-system bookworm trixie
+
+check-all: check ## and the tests of rapid stops and starts, which Linux 6.18 disturbs (README, known limits)
+	TESTS="tests/system/test_power.py tests/system/test_ganeti.py" tests/run-system bookworm trixie
+
+demo: $(DEB) ## boot a throw-away Debian, install the package, bring a cluster up
+	tests/need containers
+	/usr/bin/python3 tests/machine.py demo bookworm $(DEB)
+
+.PHONY: help deb check-fast check check-all demo

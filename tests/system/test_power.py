@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Start, stop and restart from every state, kills and a reboot: through systemd, as any service."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from tests.machine import Machine
+from tests.system.look import CANDIDATE, MASTER, daemons, on_master, strays, verify_errors
+
+ALL_UP = {"node1": MASTER, "node2": CANDIDATE, "node3": CANDIDATE}
+#: Ganeti and what serves the clusters, as processes.
+OURS = "pgrep -af 'ganeti-|ganeti-vcluster/|sshd-listen'"
+
+
+def main_pid(machine: Machine, unit: str) -> str:
+    pid = machine.run("systemctl", "show", "-P", "MainPID", unit).stdout.strip()
+    assert pid != "0", f"{unit} does not run"
+    return pid
+
+
+def test_the_cluster_answers_right_after_each_of_20_restarts(cluster: Machine) -> None:
+    for _ in range(20):
+        cluster.run("systemctl", "restart", "ganeti-vcluster.target")
+        out = on_master(cluster, "gnt-node", "list", "--no-headers", "--separator=|", "-o", "name,mtotal")
+        assert len(out.splitlines()) == 3 and "?" not in out
+    assert daemons(cluster) == ALL_UP
+    assert strays(cluster) == ""
+
+
+@pytest.mark.parametrize("unit", ["ganeti-vcluster@default.target", "ganeti-vcluster.target"])
+def test_stop_leaves_no_process_and_no_port(cluster: Machine, unit: str) -> None:
+    cluster.run("systemctl", "stop", unit)
+    if unit == "ganeti-vcluster.target":
+        assert cluster.sh(OURS, check=False).stdout == ""
+        assert cluster.sh("ip -o addr show | grep 192.0.2", check=False).stdout == ""
+        assert cluster.sh("grep -c ganeti-vcluster /etc/hosts", check=False).stdout.strip() == "0"
+    else:
+        assert cluster.sh("pgrep -af 'sbin/ganeti-|^ganeti-|sshd-listen'", check=False).stdout == ""
+    assert cluster.sh("ss -Hlntu | grep 192.0.2", check=False).stdout == ""
+    cluster.run("systemctl", "start", "ganeti-vcluster.target")
+    assert daemons(cluster) == ALL_UP
+
+
+def test_start_and_stop_of_one_node(cluster: Machine) -> None:
+    cluster.run("gnt-vcluster", "stop", "node3")
+    assert daemons(cluster) == {**ALL_UP, "node3": []}
+    assert cluster.sh("ss -Hlntu | grep 192.0.2.12 | grep -v :1822", check=False).stdout == ""
+    cluster.run("gnt-vcluster", "start", "node3")
+    assert daemons(cluster) == ALL_UP
+
+
+def test_restart_of_one_node_leaves_the_others_alone(cluster: Machine) -> None:
+    pids = "for n in 1 2 3; do systemctl show -P MainPID ganeti-noded@node$n; done"
+    before = cluster.sh(pids).stdout.split()
+    cluster.run("gnt-vcluster", "restart", "node2")
+    after = cluster.sh(pids).stdout.split()
+    assert [old == new for old, new in zip(before, after, strict=True)] == [True, False, True]
+
+
+HALF = {
+    "daemons stopped by hand": "systemctl stop ganeti-noded@node2 ganeti-luxid@node1 ganeti-confd@node3",
+    "a node stopped": "systemctl stop ganeti-vnode@node2.target",
+    "the master stopped": "systemctl stop ganeti-vnode@node1.target",
+    "sshd stopped": "systemctl stop ganeti-vcluster-sshd@default",
+    "nothing but one node": "systemctl stop ganeti-vcluster.target; systemctl start ganeti-vnode@node3.target",
+    "a daemon failed": "systemctl kill -s KILL ganeti-wconfd@node1; systemctl stop ganeti-rapi@node1",
+    "a unit that failed": "systemctl stop ganeti-noded@node2; mv /var/lib/ganeti-vcluster/default/node2/etc/default/ganeti /root/;"
+    " systemctl start ganeti-noded@node2; mv /root/ganeti /var/lib/ganeti-vcluster/default/node2/etc/default/; true",
+    "the cluster's target stopped alone": "systemctl stop ganeti-vcluster@default.target",
+}
+
+
+@pytest.mark.parametrize("how", [HALF[name] for name in HALF], ids=list(HALF))
+def test_start_from_half_stopped(cluster: Machine, how: str) -> None:
+    cluster.sh(how, check=False)
+    cluster.run("systemctl", "start", "ganeti-vcluster.target")
+    out = on_master(cluster, "gnt-node", "list", "--no-headers", "--separator=|", "-o", "name,mtotal")
+    assert len(out.splitlines()) == 3 and "?" not in out
+    assert daemons(cluster) == ALL_UP
+    assert cluster.sh("ssh node2 echo up").stdout == "up\n"
+
+
+@pytest.mark.parametrize("unit", ["ganeti-noded@node2", "ganeti-luxid@node1", "ganeti-wconfd@node1", "ganeti-rapi@node1",
+                                  "ganeti-confd@node3", "ganeti-mond@node1", "ganeti-vcluster", "ganeti-vcluster-sshd@default"])  # fmt: skip
+@pytest.mark.parametrize("signal", ["KILL", "TERM"])
+def test_what_is_killed_comes_back(cluster: Machine, unit: str, signal: str) -> None:
+    if unit == "ganeti-vcluster" and signal == "TERM":
+        pytest.skip("SIGTERM is how systemd stops the manager: it takes the network away, as it should")
+    before = main_pid(cluster, unit)
+    begin = time.monotonic()
+    cluster.run("kill", f"-{signal}", before)
+    cluster.wait_for(
+        f"test $(systemctl is-active {unit}) = active && test $(systemctl show -P MainPID {unit}) != {before}", 15
+    )
+    assert time.monotonic() - begin < 15
+    cluster.wait_for("gnt-vcluster exec master -- gnt-node list", 15)
+    assert daemons(cluster) == ALL_UP
+
+
+def test_the_manager_killed_does_not_disturb_the_nodes(cluster: Machine) -> None:
+    pids = "for n in 1 2 3; do systemctl show -P MainPID ganeti-noded@node$n; done; cat /etc/hosts; ip -o addr"
+    before = cluster.sh(pids).stdout
+    pid = main_pid(cluster, "ganeti-vcluster")
+    cluster.run("kill", "-KILL", pid)
+    cluster.wait_for(
+        f"test $(systemctl is-active ganeti-vcluster) = active && test $(systemctl show -P MainPID ganeti-vcluster) != {pid}"
+    )
+    assert cluster.sh(pids).stdout == before
+
+
+def test_a_reboot_brings_it_back(cluster: Machine) -> None:
+    cluster.reboot()
+    cluster.wait_for("systemctl is-active ganeti-vcluster.target")
+    assert daemons(cluster) == ALL_UP
+    assert verify_errors(cluster) == []

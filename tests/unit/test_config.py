@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The configuration file: what it means, and that each mistake is one line that names its place."""
+
+from __future__ import annotations
+
+import pytest
+
+from ganeti_vc import config
+from ganeti_vc.errors import ConfigError
+from ganeti_vc.names import ClusterId
+
+DEFAULT = ClusterId("default")
+
+
+def test_the_written_file_is_the_default() -> None:
+    assert config.parse(DEFAULT, config.render({})) == config.parse(DEFAULT, "")
+
+
+def test_names_and_addresses_are_those_of_vcluster_setup() -> None:
+    made = config.parse(DEFAULT, "[cluster]\nnodes = 90\ninstances = 155\n")
+    assert [str(a) for a, _ in made.hosts[:2]] == ["192.0.2.1", "192.0.2.10"]
+    assert str(made.nodes[-1].address) == "192.0.2.99" and str(made.instances[-1][1]) == "192.0.2.254"
+
+
+def test_a_domain_is_appended_to_every_name() -> None:
+    made = config.parse(DEFAULT, "[cluster]\ndomain = example.com\nnodes = 1\ninstances = 1\n")
+    assert [name for _, name in made.hosts] == ["cluster.example.com", "node1.example.com", "instance1.example.com"]
+
+
+def test_ipv6_nodes_have_ipv4_secondaries() -> None:
+    made = config.parse(DEFAULT, "[cluster]\nnetwork = fd00::/64\n")
+    assert str(made.nodes[0].address) == "fd00::a" and str(made.nodes[0].secondary) == "198.18.0.10"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[cluster]\nnodes = x\n", ["line 2", "[cluster]", "nodes", "x"]),
+        ("[cluster]\nnodes = 0\n", ["line 2", "nodes", "0"]),
+        ("[cluster]\nnods = 3\n", ["line 2", "[cluster]", "nods", "unknown key", "nodes"]),
+        ("[clutser]\n", ["[clutser]", "unknown section"]),
+        ("nodes = 3\n", ["line 1", "nodes", "outside of a section"]),
+        ("[cluster\n", ["line 1"]),
+        ("[cluster]\nnodes = 3\nnodes = 4\n", ["line 3", "nodes"]),
+        ("[cluster]\nnodes = 91\n", ["nodes", "192.0.2.0/24", "198.18.0.0/15"]),
+        ("[cluster]\nnetwork = 127.0.0.0/8\n", ["network", "127.0.0.0/8"]),
+        ("[cluster]\nnetwork = 192.0.2.1/24\n", ["network", "host bits"]),
+        ("[cluster]\ndomain = " + "x" * 60 + "\n", ["domain", "71", "shorter"]),
+        ("[cluster]\ndomain = Ex_ample\n", ["domain", "Ex_ample"]),
+        ("[cluster]\nname = node1\n", ["name", "node1"]),
+        ("[cluster]\nwatcher_interval = soon\n", ["watcher_interval", "soon", "5min"]),
+        ("[cluster]\ndevice = averyverylongname\n", ["device", "13"]),
+        ("[ganeti]\nnic_mode = foo\n", ["line 2", "nic_mode", "foo", "bridged"]),
+        ("[daemons]\nnoded = '-d; rm'\n[nodes]\n[[node1]]\naddress = 1.2.3.4\n", ["node1", "address", "192.0.2.0/24"]),
+        ("[nodes]\n[[node9]]\n", ["line 2", "[[node9]]", "no such node"]),
+        ("[nodes]\n[[node1]]\nadress = 192.0.2.11\n", ["line 3", "[[node1]]", "adress", "unknown key"]),
+        ("[nodes]\n[[node1]]\naddress = 192.0.2.11\n", ["192.0.2.11", "node1", "node2"]),
+    ],
+)
+def test_a_mistake_is_one_line_that_names_its_place(text: str, words: list[str]) -> None:
+    with pytest.raises(ConfigError) as caught:
+        config.parse(DEFAULT, text)
+    message = str(caught.value)
+    assert "\n" not in message and message.startswith("/etc/ganeti-vcluster/default.conf")
+    assert all(word in message for word in words), message
+
+
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [
+        ("[cluster]\ndomain = b\n", "overlaps"),
+        ("[cluster]\ndomain = b\nnetwork = 192.0.0.0/16\n", "overlaps"),
+        ("[cluster]\nnetwork = 198.51.100.0/24\n", "belongs to the cluster default"),
+    ],
+)
+def test_two_clusters_cannot_share(text: str, word: str) -> None:
+    with pytest.raises(ConfigError, match=word):
+        config.check_against(config.parse(ClusterId("b"), text), [config.parse(DEFAULT, "")])
+
+
+def test_replacing_a_key_leaves_the_rest_alone() -> None:
+    text = "# mine\n[cluster]\n  nodes = 3   # three\ndomain = x\n"
+    assert config.replace_key(text, "cluster", "nodes", "5") == text.replace("= 3 ", "= 5 ")
+    assert config.replace_key("[cluster]\nname = a\n", "cluster", "nodes", "5") == "[cluster]\nnodes = 5\nname = a\n"

@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Blocks in /etc/hosts: what is not ours stays, to the byte."""
+
+from __future__ import annotations
+
+from ipaddress import ip_address
+
+import pytest
+
+from ganeti_vc import hosts
+from ganeti_vc.names import ClusterId
+
+A, B = ClusterId("a"), ClusterId("b")
+LINES = [(ip_address("192.0.2.1"), "cluster"), (ip_address("192.0.2.10"), "node1")]
+FOREIGN = ["", "127.0.0.1 localhost\n", "127.0.0.1 localhost", "\n\n# x\n::1 a b\n\n", "1.2.3.4 \udcff caf\u00e9\n"]
+
+
+@pytest.mark.parametrize("text", FOREIGN)
+def test_removing_a_block_gives_the_same_bytes_back(text: str) -> None:
+    with_a = hosts.with_block(text, A, LINES)
+    both = hosts.with_block(with_a, B, LINES)
+    assert hosts.without_block(both, B) == with_a
+    assert hosts.without_block(with_a, A) == text
+    assert hosts.without_block(hosts.without_block(both, A), B) == text
+
+
+@pytest.mark.parametrize("text", FOREIGN)
+def test_a_block_is_replaced_where_it_stands(text: str) -> None:
+    once = hosts.with_block(text, A, LINES)
+    assert hosts.with_block(once, A, LINES) == once
+    assert hosts.with_block(hosts.with_block(once, A, LINES[:1]), A, LINES) == once
+
+
+def test_lines_added_behind_a_block_stay() -> None:
+    text = hosts.with_block("127.0.0.1 localhost\n", A, LINES) + "10.0.0.1 later\n"
+    assert hosts.without_block(text, A) == "127.0.0.1 localhost\n10.0.0.1 later\n"
+
+
+def test_names_in_use_are_those_outside_of_our_blocks() -> None:
+    text = hosts.with_block("10.0.0.1 node1 n1 # comment\n", A, [(ip_address("192.0.2.9"), "mine")])
+    assert hosts.foreign_names(text) == {"node1": "10.0.0.1", "n1": "10.0.0.1"}

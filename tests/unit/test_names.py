@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Derived names, ranges of nodes, and the three places that must agree on the daemons."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ganeti_vc import inside
+from ganeti_vc.daemons import DAEMONS
+from ganeti_vc.errors import UsageError
+from ganeti_vc.names import MAX_DEVICE, ClusterId, is_cluster_id, is_host_name
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize("name", ["a", "default", "x" * 32, "long-name-of-a-cluster"])
+def test_the_bridge_leaves_room_for_ganetis_label(name: str) -> None:
+    assert len(ClusterId(name).bridge) <= MAX_DEVICE
+
+
+def test_long_names_get_different_bridges() -> None:
+    assert ClusterId("long-cluster-1").bridge != ClusterId("long-cluster-2").bridge
+
+
+@pytest.mark.parametrize("name", ["", "A", "a_b", "-a", "a-", "a.b", "../x", "x" * 33])
+def test_names_that_are_none(name: str) -> None:
+    assert not is_cluster_id(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "good"), [("node1", True), ("a.b-c.d", True), ("A", False), ("a..b", False), ("", False)]
+)
+def test_host_names(name: str, good: bool) -> None:
+    assert is_host_name(name) is good
+
+
+def test_ranges() -> None:
+    assert inside.expand("node[2-4].x") == ["node2.x", "node3.x", "node4.x"]
+    assert inside.expand("node1") == ["node1"]
+    for wrong in ("node[1-", "node[3-1]", "node[a-b]"):
+        with pytest.raises(UsageError):
+            inside.expand(wrong)
+
+
+def test_table_units_and_hook_agree_on_the_daemons() -> None:
+    names = {f"ganeti-{daemon.name}" for daemon in DAEMONS}
+    hook = (ROOT / "tools/daemon-util").read_text()
+    stop_order = next(line for line in hook.splitlines() if line.startswith("stop_order="))
+    assert set(stop_order.split("'")[1].split()) == names
+    assert all((ROOT / f"units/{name}@.service").exists() for name in names)
+
+
+@pytest.mark.parametrize("unit", sorted((ROOT / "units").glob("*@.service")), ids=lambda path: path.name)
+def test_no_unit_gives_up(unit: Path) -> None:
+    """systemd's start limit would leave a cluster half up after a few restarts."""
+    assert "StartLimitIntervalSec=0" in unit.read_text()

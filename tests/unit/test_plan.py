@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Planning: from what is declared and what is there to steps, nothing is touched."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from ipaddress import ip_address, ip_network
+from pathlib import Path
+
+import pytest
+
+from ganeti_vc import config, hosts, names, network, nodedir, plan
+from ganeti_vc.errors import ConfigError
+from ganeti_vc.names import ClusterId
+
+DEFAULT = ClusterId("default")
+CONFIG = config.parse(DEFAULT, "")
+NOTHING = plan.Observed(
+    network=network.Observed(frozenset({"lo"}), frozenset(), frozenset(), frozenset()),
+    hosts="127.0.0.1 localhost\n", ledgers={}, files={}, links={}, directories=frozenset(), keys=frozenset(),
+)  # fmt: skip
+
+
+def after(made: config.ClusterConfig, before: plan.Observed) -> plan.Observed:
+    """What is there once a cluster's plan is carried out."""
+    return replace(
+        before,
+        network=network.Observed(
+            before.network.links | {made.device},
+            before.network.addresses | {(made.device, address) for address in made.addresses},
+            before.network.unreachable | set(made.networks),
+            before.network.routes,
+        ),
+        hosts=hosts.with_block(before.hosts, made.id, made.hosts),
+        ledgers={**before.ledgers, made.id: plan.Ledger.of(made)},
+        files={**before.files, **plan.lasting_files(made), **plan.runtime_files(made, before)},
+        links={**before.links, **plan.unit_links(made), **plan.runtime_links(made)},
+        directories=before.directories | set(nodedir.directories(made)),
+        keys=before.keys | {made.id},
+    )
+
+
+def test_what_is_there_needs_no_step() -> None:
+    assert plan.reconcile({DEFAULT: CONFIG}, [], after(CONFIG, NOTHING)) == []
+
+
+def test_the_ledger_comes_before_the_network() -> None:
+    kinds = [type(step) for step in plan.runtime(CONFIG, NOTHING)]
+    assert kinds.index(plan.WriteLedger) < kinds.index(plan.MakeBridge) < kinds.index(plan.ChangeAddresses)
+
+
+def test_more_nodes_add_only_what_is_new() -> None:
+    five = config.parse(DEFAULT, "[cluster]\nnodes = 5\n")
+    steps = plan.reconcile({DEFAULT: five}, [], after(CONFIG, NOTHING))
+    (change,) = [step for step in steps if isinstance(step, plan.ChangeAddresses)]
+    assert [str(address) for address in change.add] == ["192.0.2.13", "192.0.2.14"] and not change.remove
+    assert not any(isinstance(step, (plan.MakeBridge, plan.Remove)) for step in steps)
+
+
+def test_fewer_nodes_are_stopped_before_their_addresses_go() -> None:
+    two = config.parse(DEFAULT, "[cluster]\nnodes = 2\n")
+    steps = plan.reconcile({DEFAULT: two}, [], after(CONFIG, NOTHING))
+    stop = next(n for n, step in enumerate(steps) if isinstance(step, plan.StopUnits))
+    change = next(n for n, step in enumerate(steps) if isinstance(step, plan.ChangeAddresses))
+    assert stop < change and steps[stop].units == ("ganeti-vnode@node3.target",)  # type: ignore[union-attr]
+    assert CONFIG.nodes[2].id.rootdir not in [step.path for step in steps if isinstance(step, plan.Remove)]
+
+
+def test_what_is_no_longer_declared_is_taken_away_completely() -> None:
+    there = after(CONFIG, NOTHING)
+    steps = plan.reconcile({}, [], there)
+    removed = {step.path for step in steps if isinstance(step, plan.Remove)}
+    left = [path for path in there.links if path not in removed and not removed & set(path.parents)]
+    assert left == []
+    assert any(isinstance(step, plan.RemoveBridge) for step in steps)
+    assert plan.SetHosts(DEFAULT, ()) in steps
+
+
+def test_a_cluster_whose_file_is_broken_is_left_alone() -> None:
+    assert plan.reconcile({}, [DEFAULT], after(CONFIG, NOTHING)) == []
+
+
+def test_stop_keeps_links_and_directories() -> None:
+    steps = plan.runtime_gone(DEFAULT, after(CONFIG, NOTHING))
+    removed = [step.path for step in steps if isinstance(step, plan.Remove)]
+    assert not [path for path in removed if names.LINK_DIR in path.parents or names.STATE_DIR in path.parents]
+
+
+@pytest.mark.parametrize(
+    ("observed", "word"),
+    [
+        ({"addresses": frozenset({("eth0", ip_address("192.0.2.200"))})}, "192.0.2.200"),
+        ({"routes": frozenset({(ip_network("192.0.0.0/16"), "eth0")})}, "192.0.0.0/16"),
+        ({"unreachable": frozenset({ip_network("192.0.2.0/24")})}, "not ours"),
+        ({"links": frozenset({"lo", "gnt-default"})}, "gnt-default"),
+    ],
+)
+def test_what_the_machine_uses_is_refused(observed: dict[str, object], word: str) -> None:
+    there = replace(NOTHING, network=replace(NOTHING.network, **observed))  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match=word):
+        plan.check_host(CONFIG, there)
+
+
+def test_a_name_in_etc_hosts_is_refused() -> None:
+    with pytest.raises(ConfigError, match="node2"):
+        plan.check_host(CONFIG, replace(NOTHING, hosts="10.0.0.1 node2\n"))
+
+
+def test_a_ledger_survives_being_written() -> None:
+    ledger = plan.Ledger.of(CONFIG)
+    assert plan.Ledger.from_json(ledger.to_json()) == ledger
+
+
+def test_links_point_to_units_that_are_shipped() -> None:
+    shipped = {path.name for path in (Path(__file__).parents[2] / "units").iterdir()}
+    assert {Path(target).name for target in plan.unit_links(CONFIG).values()} <= shipped
