@@ -67,6 +67,16 @@ def rootfs(release: str) -> Path:
     return target
 
 
+def _own_cgroup() -> Path:
+    """This process's control group in the unified hierarchy, wherever that is mounted."""
+    mounts = [line.split() for line in Path("/proc/self/mounts").read_text().splitlines()]
+    root = next((fields[1] for fields in mounts if fields[2] == "cgroup2"), None)
+    if not root:
+        raise MachineError("cgroup2 is not mounted: mount -t cgroup2 cgroup2 /sys/fs/cgroup")
+    path = next(line for line in Path("/proc/self/cgroup").read_text().splitlines() if line.startswith("0::"))
+    return Path(root) / path.removeprefix("0::").lstrip("/")
+
+
 def _children(pid: int) -> list[int]:
     try:
         return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
@@ -94,6 +104,7 @@ class Machine:
         self._binds = binds
         self._memory = memory
         self._work: Path | None = None
+        self._cgroup = _own_cgroup() / self.name
         self._nspawn: subprocess.Popen[bytes] | None = None
         self._console: IO[bytes] | None = None
         self.leader = 0
@@ -103,7 +114,11 @@ class Machine:
         self._work = Path(tempfile.mkdtemp(prefix=f"{self.name}-"))
         self._console = open(CACHE / f"{self.name}.log", "wb")
         binds = " ".join(f"--bind-ro={path.resolve()}" for path in self._binds)
+        # nspawn puts what it boots into "payload" below its own control group: with one of its own
+        # for each container, no two systemds manage the same groups.
+        self._cgroup.mkdir()
         script = f"""set -e
+            echo 0 >{self._cgroup}/cgroup.procs
             mount -t tmpfs -o size={self._memory},mode=755 tmpfs {self._work}
             mkdir {self._work}/upper {self._work}/work {self._work}/root
             mount -t overlay -o lowerdir={base},upperdir={self._work}/upper,workdir={self._work}/work \
@@ -134,6 +149,9 @@ class Machine:
             os.unlink(self._console.name)
         if self._work:
             shutil.rmtree(self._work, ignore_errors=True)
+        if self._cgroup.is_dir():
+            for path, *_ in os.walk(self._cgroup, topdown=False):
+                os.rmdir(path)
 
     def _find_leader(self) -> int:
         """The container's PID 1: below unshare, the shell and systemd-nspawn."""
