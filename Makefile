@@ -3,8 +3,7 @@ VERSION := $(shell sed -n '1s/.*(\(.*\)).*/\1/p' debian/changelog)
 DEB := dist/ganeti-vcluster_$(VERSION)_all.deb
 SOURCES := $(shell find ganeti_vc tools units man debian -type f -not -name '*.pyc') README.md
 PYTHON_TOOLS := tools/launch tools/wait-nodes tools/sshd-listen tools/manager tools/gnt-vcluster man/generate
-STEADY := tests/system/test_up.py tests/system/test_many.py
-SHELL_TOOLS := tools/daemon-util tools/is-master tools/node-off tools/ssh-entry tests/need tests/run-system
+SHELL_TOOLS := tools/daemon-util tools/is-master tools/master-ip-off tools/ssh-entry tests/need tests/run-system
 
 help: ## show this
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
@@ -37,13 +36,10 @@ check-fast: .venv/ready ## lint, types and unit tests
 check: check-fast $(DEB) ## all of that, then the package in booted Debian 12 and 13
 	tests/need containers
 	lintian --allow-root --fail-on error,warning $(DEB)
-	TESTS="$(STEADY)" tests/run-system bookworm trixie
-
-check-all: check ## and the tests of rapid stops and starts, which Linux 6.18 disturbs (README, known limits)
-	TESTS="tests/system/test_power.py tests/system/test_ganeti.py" tests/run-system bookworm trixie
+	tests/run-system bookworm trixie
 
 demo: $(DEB) ## boot a throw-away Debian, install the package, bring a cluster up
 	tests/need containers
 	/usr/bin/python3 tests/machine.py demo bookworm $(DEB)
 
-.PHONY: help deb check-fast check check-all demo
+.PHONY: help deb check-fast check demo

@@ -33,11 +33,13 @@ def ssconf(node: NodeId, name: str) -> str | None:
 
 
 def master_of(nodes: Iterable[NodeId]) -> NodeId | None:
-    """The node that is the master by its own files; None when no cluster is initialised."""
-    for node in nodes:
-        if (node.data_dir / "config.data").exists() and ssconf(node, "master_node") == node.name:
-            return node
-    return None
+    """The node that is the master by its own files; None when no cluster is initialised.
+
+    One that was off during a failover still takes itself for the master: the youngest file is right.
+    """
+    claims = [node for node in nodes
+              if (node.data_dir / "config.data").exists() and ssconf(node, "master_node") == node.name]  # fmt: skip
+    return max(claims, key=lambda node: (node.data_dir / "ssconf_master_node").stat().st_mtime, default=None)
 
 
 def expected_units(node: NodeId) -> list[str]:

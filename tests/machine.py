@@ -150,6 +150,9 @@ class Machine:
         if self._work:
             shutil.rmtree(self._work, ignore_errors=True)
         if self._cgroup.is_dir():
+            deadline = time.monotonic() + 10
+            while "populated 1" in (self._cgroup / "cgroup.events").read_text() and time.monotonic() < deadline:
+                time.sleep(0.02)  # the kernel is still killing what was inside
             for path, *_ in os.walk(self._cgroup, topdown=False):
                 os.rmdir(path)
 

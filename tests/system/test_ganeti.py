@@ -65,14 +65,16 @@ def test_master_failover_without_voting_when_the_majority_is_off(cluster: Machin
     cluster.run("gnt-vcluster", "stop", "node3")
     on(cluster, "node2", "gnt-cluster", "master-failover", "--no-voting", "--yes-do-it")
     assert set(MASTER) <= set(daemons(cluster)["node2"])
-    # The old master comes back: by its own files it is still the master, by the votes it is not.
+    # The address of the cluster went with the old master and came back with the new one.
+    assert cluster.sh("ip -o address show to 192.0.2.1 | wc -l").stdout == "1\n"
     cluster.run("gnt-vcluster", "start", "node3")
-    cluster.run("systemctl", "start", "--no-block", "ganeti-vnode@node1.target")
-    cluster.wait_for("test $(systemctl is-active ganeti-noded@node1) = active")
-    on(cluster, "node2", "gnt-cluster", "redist-conf")
-    cluster.wait_for("test $(systemctl is-active ganeti-luxid@node1) = inactive", 90)
+    on_master(cluster, "gnt-cluster", "redist-conf")
+    # The old master comes back: by its own files it is still the master, by the votes it is not.
+    cluster.run("gnt-vcluster", "start", "node1")
+    assert "luxid" not in daemons(cluster)["node1"]
+    on_master(cluster, "gnt-cluster", "redist-conf")
+    # rapi asks nobody for a vote: it believes the files it finds as it starts.
     cluster.run("gnt-vcluster", "restart", "node1")
-    cluster.wait_for("systemctl is-active ganeti-confd@node1")
     assert_healthy(cluster, master="node2")
     on(cluster, "node1", "gnt-cluster", "master-failover")
     assert_healthy(cluster)
