@@ -70,7 +70,9 @@ def reconcile(systemd: Systemd) -> dict[str, str]:
 
 
 def undo(systemd: Systemd) -> None:
-    """Take away what lives only as long as the manager runs."""
+    """Take away what lives only as long as the manager runs, once nothing uses it any more."""
+    users = systemd.list_units("ganeti-vcluster@*.target", "ganeti-vnode@*.target", "ganeti-vcluster-sshd@*.service")
+    systemd.stop(*(unit.name for unit in users if unit.active != "inactive"))
     with files.lock(names.STATE_DIR):
         observed = apply.observe({})
         for cluster in sorted(plan.known_clusters(observed)):

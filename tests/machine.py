@@ -119,13 +119,15 @@ class Machine:
         self._cgroup.mkdir()
         script = f"""set -e
             echo 0 >{self._cgroup}/cgroup.procs
+            mount -t tmpfs -o mode=755 tmpfs /run
             mount -t tmpfs -o size={self._memory},mode=755 tmpfs {self._work}
             mkdir {self._work}/upper {self._work}/work {self._work}/root
             mount -t overlay -o lowerdir={base},upperdir={self._work}/upper,workdir={self._work}/work \
                 overlay {self._work}/root
             rm -f {self._work}/root/etc/machine-id; : >{self._work}/root/etc/machine-id
-            for boot in 1 2 3; do systemd-nspawn --quiet -D {self._work}/root --private-network --register=no \
-                --keep-unit --link-journal=no --console=pipe --hostname=vctest -M {self.name} {binds} --boot; done"""
+            status=133 # a reboot: with --keep-unit nspawn leaves it to its caller
+            while [ $status = 133 ]; do status=0; systemd-nspawn --quiet -D {self._work}/root --private-network --register=no \
+                --keep-unit --link-journal=no --console=pipe --hostname=vctest -M {self.name} {binds} --boot || status=$?; done"""
         self._nspawn = subprocess.Popen(
             # Whatever ends us ends the namespace of processes, and with it everything inside.
             ["setpriv", "--pdeathsig", "KILL", "unshare", "--pid", "--fork", "--kill-child=KILL", "--mount-proc",

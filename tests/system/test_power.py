@@ -21,6 +21,13 @@ def main_pid(machine: Machine, unit: str) -> str:
     return pid
 
 
+def wait_for_another(machine: Machine, unit: str, before: str) -> None:
+    """Until the unit is active again, with another main process."""
+    machine.wait_for(
+        f"pid=$(systemctl show -P MainPID {unit}); test $pid != {before} && test $pid != 0"
+        f" && systemctl is-active --quiet {unit}", 15)  # fmt: skip
+
+
 def test_the_cluster_answers_right_after_each_of_20_restarts(cluster: Machine) -> None:
     for _ in range(20):
         cluster.run("systemctl", "restart", "ganeti-vcluster.target")
@@ -92,9 +99,7 @@ def test_what_is_killed_comes_back(cluster: Machine, unit: str, signal: str) -> 
     before = main_pid(cluster, unit)
     begin = time.monotonic()
     cluster.run("kill", f"-{signal}", before)
-    cluster.wait_for(
-        f"test $(systemctl is-active {unit}) = active && test $(systemctl show -P MainPID {unit}) != {before}", 15
-    )
+    wait_for_another(cluster, unit, before)
     assert time.monotonic() - begin < 15
     cluster.wait_for("gnt-vcluster exec master -- gnt-node list", 15)
     assert daemons(cluster) == ALL_UP
@@ -102,13 +107,23 @@ def test_what_is_killed_comes_back(cluster: Machine, unit: str, signal: str) -> 
 
 def test_the_manager_killed_does_not_disturb_the_nodes(cluster: Machine) -> None:
     pids = "for n in 1 2 3; do systemctl show -P MainPID ganeti-noded@node$n; done; cat /etc/hosts; ip -o addr"
+    assert daemons(cluster) == ALL_UP
     before = cluster.sh(pids).stdout
     pid = main_pid(cluster, "ganeti-vcluster")
     cluster.run("kill", "-KILL", pid)
-    cluster.wait_for(
-        f"test $(systemctl is-active ganeti-vcluster) = active && test $(systemctl show -P MainPID ganeti-vcluster) != {pid}"
-    )
+    wait_for_another(cluster, "ganeti-vcluster", pid)
     assert cluster.sh(pids).stdout == before
+
+
+def test_stopping_the_manager_stops_the_nodes_and_restarting_it_does_not(cluster: Machine) -> None:
+    noded = main_pid(cluster, "ganeti-noded@node2")
+    cluster.run("systemctl", "restart", "ganeti-vcluster")
+    assert main_pid(cluster, "ganeti-noded@node2") == noded
+    cluster.run("systemctl", "stop", "ganeti-vcluster")
+    assert cluster.sh(OURS, check=False).stdout == ""
+    assert cluster.sh("ip -o addr show | grep 192.0.2", check=False).stdout == ""
+    cluster.run("systemctl", "start", "ganeti-vcluster.target")
+    assert daemons(cluster) == ALL_UP
 
 
 def test_a_reboot_brings_it_back(cluster: Machine) -> None:
