@@ -3,7 +3,7 @@ VERSION := $(shell sed -n '1s/.*(\(.*\)).*/\1/p' debian/changelog)
 DEB := dist/ganeti-vcluster_$(VERSION)_all.deb
 SOURCES := $(shell find ganeti_vc tools units man debian -type f -not -name '*.pyc') README.md
 PYTHON_TOOLS := tools/launch tools/wait-nodes tools/sshd-listen tools/manager tools/gnt-vcluster man/generate
-SHELL_TOOLS := tools/daemon-util tools/is-master tools/master-ip-off tools/ssh-entry tests/need tests/run-system
+SHELL_TOOLS := tools/daemon-util tools/is-master tools/master-ip-off tools/ssh-entry tests/need tests/run-system tests/vm-stages
 
 help: ## show this
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
@@ -38,8 +38,16 @@ check: check-fast $(DEB) ## all of that, then the package in booted Debian 12 an
 	lintian --allow-root --fail-on error,warning $(DEB)
 	tests/run-system bookworm trixie
 
+check-vm: $(DEB) ## a short list on Debian's own kernel, in an emulated machine (20 minutes)
+	tests/need vm
+	/usr/bin/python3 tests/vm.py bookworm $(DEB)
+
+bench: $(DEB) ## seconds and CPU seconds of `up` beside upstream's way
+	tests/need containers
+	/usr/bin/python3 tests/bench.py bookworm $(DEB)
+
 demo: $(DEB) ## boot a throw-away Debian, install the package, bring a cluster up
 	tests/need containers
 	/usr/bin/python3 tests/machine.py demo bookworm $(DEB)
 
-.PHONY: help deb check-fast check demo
+.PHONY: help deb check-fast check check-vm bench demo

@@ -422,7 +422,7 @@ def _node(
     args = {
         daemon.name: " ".join(
             part
-            for part in (own.get(daemon.name, ""), f"-b {address}" if daemon.binds else "", extra[daemon.name])
+            for part in (own.get(daemon.name, ""), f"-b {address}" if daemon.port else "", extra[daemon.name])
             if part
         )
         for daemon in DAEMONS

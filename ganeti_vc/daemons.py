@@ -26,7 +26,7 @@ class Daemon:
 
     name: str
     runs: Runs
-    binds: bool  #: takes ``-b ADDRESS``
+    port: int | None = None  #: where it listens (constants.DAEMONS_PORTS); then it takes ``-b ADDRESS``
 
     @property
     def args_key(self) -> str:
@@ -36,12 +36,12 @@ class Daemon:
 
 #: In the order in which upstream's daemon-util starts them.
 DAEMONS = (
-    Daemon("noded", Runs.EVERYWHERE, binds=True),
-    Daemon("confd", Runs.CANDIDATES, binds=True),
-    Daemon("wconfd", Runs.MASTER, binds=False),
-    Daemon("rapi", Runs.MASTER, binds=True),
-    Daemon("luxid", Runs.MASTER, binds=False),
-    Daemon("kvmd", Runs.ON_DEMAND, binds=False),
-    Daemon("mond", Runs.EVERYWHERE, binds=True),
-    Daemon("metad", Runs.ON_DEMAND, binds=True),
+    Daemon("noded", Runs.EVERYWHERE, port=1811),
+    Daemon("confd", Runs.CANDIDATES, port=1814),
+    Daemon("wconfd", Runs.MASTER),
+    Daemon("rapi", Runs.MASTER, port=5080),
+    Daemon("luxid", Runs.MASTER),
+    Daemon("kvmd", Runs.ON_DEMAND),
+    Daemon("mond", Runs.EVERYWHERE, port=1815),
+    Daemon("metad", Runs.ON_DEMAND, port=80),
 )

@@ -15,6 +15,7 @@ import os
 import socket
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
@@ -33,6 +34,7 @@ class Observed:
     addresses: frozenset[tuple[str, Address]]  #: (device, address)
     unreachable: frozenset[Network]
     routes: frozenset[tuple[Network, str]]  #: (destination, device), without default routes
+    taken_ports: frozenset[int] = frozenset()  #: on which something listens on all addresses
 
 
 @contextlib.contextmanager
@@ -44,6 +46,22 @@ def _netlink(*ignored: int) -> Iterator[IPRoute]:
     except NetlinkError as err:
         if err.code not in ignored:
             raise OSError(err.code, os.strerror(err.code)) from err
+
+
+_LISTEN, _UDP_BOUND = "0A", "07"  # states in proc(5)'s tables
+
+
+def _taken_ports() -> frozenset[int]:
+    """Ports on which something listens on all addresses of the machine (proc(5), /proc/net/tcp and udp)."""
+    found = set()
+    for table, state in (("tcp", _LISTEN), ("tcp6", _LISTEN), ("udp", _UDP_BOUND), ("udp6", _UDP_BOUND)):
+        path = Path("/proc/net") / table
+        for line in path.read_text().splitlines() if path.exists() else ():  # a kernel may lack IPv6
+            fields = line.split()
+            address, _, port = fields[1].partition(":")
+            if fields[3] == state and not address.strip("0"):
+                found.add(int(port, 16))
+    return frozenset(found)
 
 
 def observe() -> Observed:
@@ -64,7 +82,8 @@ def observe() -> Observed:
                     unreachable.add(network)
                 elif message["type"] == _UNICAST:
                     routes.add((network, index.get(message.get_attr("RTA_OIF"), "?")))
-    return Observed(frozenset(index.values()), frozenset(addresses), frozenset(unreachable), frozenset(routes))
+    return Observed(frozenset(index.values()), frozenset(addresses), frozenset(unreachable), frozenset(routes),
+                    _taken_ports())  # fmt: skip
 
 
 def _index(ip: IPRoute, device: str) -> int | None:

@@ -20,6 +20,7 @@ from typing import TypeAlias
 from ganeti_vc import hosts, names, network, nodedir, sshd
 from ganeti_vc.addresses import Address, Network
 from ganeti_vc.config import DEFAULT_INTERVAL, ClusterConfig
+from ganeti_vc.daemons import DAEMONS, Runs
 from ganeti_vc.errors import ConfigError
 from ganeti_vc.names import ClusterId, NodeId
 
@@ -361,6 +362,16 @@ def check_host(config: ClusterConfig, observed: Observed) -> None:
             raise error("device", f"a device {config.device} exists and is not ours", "name another cluster or device")
     elif config.device not in observed.network.links:
         raise error("device", f"there is no device {config.device}", "leave it empty for a bridge of the cluster's own")
+    # metad is started on demand only, and port 80 is often a web server's.
+    for daemon in DAEMONS:
+        if daemon.runs is not Runs.ON_DEMAND and daemon.port in observed.network.taken_ports:
+            raise ConfigError(f"something on this machine listens on port {daemon.port} of all addresses, "
+                              f"so no ganeti-{daemon.name} of a node could",
+                              f"if it is the machine's own Ganeti, give it one address: {daemon.args_key}='-b ADDRESS' "
+                              "in /etc/default/ganeti")  # fmt: skip
+    if config.ssh_port in observed.network.taken_ports:
+        raise error("ssh_port", f"something on this machine listens on port {config.ssh_port} of all addresses",
+                    "give another port")  # fmt: skip
     taken = hosts.foreign_names(observed.hosts)
     for address, name in config.hosts:
         if name in taken and taken[name] != str(address):

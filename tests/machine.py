@@ -104,7 +104,7 @@ class Machine:
         self._binds = binds
         self._memory = memory
         self._work: Path | None = None
-        self._cgroup = _own_cgroup() / self.name
+        self.cgroup = _own_cgroup() / self.name
         self._nspawn: subprocess.Popen[bytes] | None = None
         self._console: IO[bytes] | None = None
         self.leader = 0
@@ -116,9 +116,9 @@ class Machine:
         binds = " ".join(f"--bind-ro={path.resolve()}" for path in self._binds)
         # nspawn puts what it boots into "payload" below its own control group: with one of its own
         # for each container, no two systemds manage the same groups.
-        self._cgroup.mkdir()
+        self.cgroup.mkdir()
         script = f"""set -e
-            echo 0 >{self._cgroup}/cgroup.procs
+            echo 0 >{self.cgroup}/cgroup.procs
             mount -t tmpfs -o mode=755 tmpfs /run
             mount -t tmpfs -o size={self._memory},mode=755 tmpfs {self._work}
             mkdir {self._work}/upper {self._work}/work {self._work}/root
@@ -151,11 +151,11 @@ class Machine:
             os.unlink(self._console.name)
         if self._work:
             shutil.rmtree(self._work, ignore_errors=True)
-        if self._cgroup.is_dir():
+        if self.cgroup.is_dir():
             deadline = time.monotonic() + 10
-            while "populated 1" in (self._cgroup / "cgroup.events").read_text() and time.monotonic() < deadline:
+            while "populated 1" in (self.cgroup / "cgroup.events").read_text() and time.monotonic() < deadline:
                 time.sleep(0.02)  # the kernel is still killing what was inside
-            for path, *_ in os.walk(self._cgroup, topdown=False):
+            for path, *_ in os.walk(self.cgroup, topdown=False):
                 os.rmdir(path)
 
     def _find_leader(self) -> int:
@@ -186,7 +186,7 @@ class Machine:
         assert self._console
         return "".join(Path(self._console.name).read_text(errors="replace").splitlines(keepends=True)[-20:])
 
-    def _enter(self, argv: Sequence[str]) -> list[str]:
+    def enter(self, argv: Sequence[str]) -> list[str]:
         return ["nsenter", "-t", str(self.leader), "-a", "-r", "-w",
                 "env", "-i", "HOME=/root", "TERM=xterm", "LANG=C.UTF-8", "USER=root",
                 "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", *argv]  # fmt: skip
@@ -196,7 +196,7 @@ class Machine:
     ) -> subprocess.CompletedProcess[str]:
         """Run one command inside, without a shell. With `check`, a failure raises and shows its output."""
         done = subprocess.run(
-            self._enter(argv), input=input, stdin=subprocess.DEVNULL if input is None else None,
+            self.enter(argv), input=input, stdin=subprocess.DEVNULL if input is None else None,
             capture_output=True, text=True, timeout=timeout, start_new_session=True,
         )  # fmt: skip
         if check and done.returncode:
@@ -210,13 +210,13 @@ class Machine:
     def popen(self, *argv: str) -> subprocess.Popen[str]:
         """Start a command inside and do not wait for it."""
         return subprocess.Popen(
-            self._enter(argv), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+            self.enter(argv), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT, text=True,
         )  # fmt: skip
 
     def interactive(self, *argv: str) -> int:
         """Run a command inside with this terminal."""
-        return subprocess.run(self._enter(argv)).returncode
+        return subprocess.run(self.enter(argv)).returncode
 
     def put(self, path: str, text: str, mode: int = 0o644) -> None:
         """Write a file inside."""
@@ -228,7 +228,7 @@ class Machine:
     def push(self, source: Path, target: str) -> None:
         """Copy a file into the container."""
         with open(source, "rb") as stream:
-            subprocess.run(self._enter(["sh", "-c", 'cat >"$1"', "sh", target]), stdin=stream, check=True)
+            subprocess.run(self.enter(["sh", "-c", 'cat >"$1"', "sh", target]), stdin=stream, check=True)
 
     def install(self, deb: Path) -> None:
         """apt-get install the package, as a user does."""

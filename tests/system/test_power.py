@@ -90,12 +90,16 @@ def test_start_from_half_stopped(cluster: Machine, how: str) -> None:
     assert cluster.sh("ssh node2 echo up").stdout == "up\n"
 
 
-@pytest.mark.parametrize("unit", ["ganeti-noded@node2", "ganeti-luxid@node1", "ganeti-wconfd@node1", "ganeti-rapi@node1",
-                                  "ganeti-confd@node3", "ganeti-mond@node1", "ganeti-vcluster", "ganeti-vcluster-sshd@default"])  # fmt: skip
-@pytest.mark.parametrize("signal", ["KILL", "TERM"])
+SERVICES = ("ganeti-noded@node2", "ganeti-luxid@node1", "ganeti-wconfd@node1", "ganeti-rapi@node1",
+            "ganeti-confd@node3", "ganeti-mond@node1", "ganeti-vcluster-sshd@default")  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("unit", "signal"),
+    # SIGTERM is how systemd stops the manager: it takes the network away, as it should.
+    [("ganeti-vcluster", "KILL"), *((unit, signal) for unit in SERVICES for signal in ("KILL", "TERM"))],
+)
 def test_what_is_killed_comes_back(cluster: Machine, unit: str, signal: str) -> None:
-    if unit == "ganeti-vcluster" and signal == "TERM":
-        pytest.skip("SIGTERM is how systemd stops the manager: it takes the network away, as it should")
     before = main_pid(cluster, unit)
     begin = time.monotonic()
     cluster.run("kill", f"-{signal}", before)

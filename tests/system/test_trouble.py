@@ -1,0 +1,225 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""What goes wrong: bad input, interruptions, a full disk, Ganeti missing. One clear line, nothing lost."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+
+import pytest
+
+from tests.machine import Machine
+from tests.system.look import CANDIDATE, MASTER, daemons, difference, fingerprint, verify_errors
+
+ALL_UP = {"node1": MASTER, "node2": CANDIDATE, "node3": CANDIDATE}
+CONF = "/etc/ganeti-vcluster/default.conf"
+DATA = "/var/lib/ganeti-vcluster/default"
+
+
+@pytest.fixture(scope="module")
+def untouched(machine: Machine) -> str:
+    """What the machine looks like with the package and without a cluster."""
+    return fingerprint(machine)
+
+
+def refused(machine: Machine, *argv: str, status: int = 1) -> str:
+    """Run a command that must fail with one line, and return that line."""
+    done = machine.run(*argv, check=False)
+    assert done.returncode == status, done.stdout + done.stderr
+    lines = done.stderr.splitlines()
+    assert len(lines) == 1 and done.stdout == "", done.stdout + done.stderr
+    return lines[0]
+
+
+def healthy(machine: Machine) -> None:
+    assert daemons(machine) == ALL_UP
+    assert verify_errors(machine) == []
+
+
+BAD_OPTIONS = {
+    "a network that is none": (("--network", "192.0.2.0/99"), "192.0.2.0/99"),
+    "a network of the machine": (("--network", "127.0.0.0/24"), "127"),
+    "a network that is too small": (("--network", "198.51.100.0/30"), "198.51.100.0/30"),
+    "no nodes": (("--nodes", "0"), "nodes"),
+    "too many nodes for the network": (("--nodes", "300", "--network", "198.51.100.0/24"), "198.51.100.0/24"),
+    "a domain that is none": (("--domain", "no_domain!"), "no_domain!"),
+    "names that are too long": (("--domain", f"{'a' * 60}.{'b' * 60}"), "71"),
+    "a cluster's name that is none": (("Nonsense!",), "Nonsense!"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_OPTIONS)
+def test_up_refuses(machine: Machine, untouched: str, case: str) -> None:
+    argv, named = BAD_OPTIONS[case]
+    assert named in refused(machine, "gnt-vcluster", "up", *argv)
+    assert difference(untouched, fingerprint(machine)) == []
+
+
+def test_up_refuses_a_network_that_is_in_use_and_takes_another_by_itself(machine: Machine, untouched: str) -> None:
+    machine.sh("ip addr add 192.0.2.77/24 dev lo")
+    try:
+        assert "192.0.2.77" in refused(machine, "gnt-vcluster", "up", "--network", "192.0.2.0/24")
+        machine.run("gnt-vcluster", "up", "--nodes", "2")
+        assert machine.sh(f"grep ^network {CONF}").stdout == "network = 198.51.100.0/24\n"
+        machine.run("gnt-vcluster", "destroy", "--yes")
+    finally:
+        machine.sh("ip addr del 192.0.2.77/24 dev lo")
+    assert difference(untouched, fingerprint(machine)) == []
+
+
+def test_a_network_that_is_taken_later(machine: Machine, untouched: str) -> None:
+    machine.run("gnt-vcluster", "create")
+    machine.sh("ip addr add 192.0.2.77/24 dev lo")
+    try:
+        assert "192.0.2.77" in refused(machine, "gnt-vcluster", "up")
+    finally:
+        machine.sh("ip addr del 192.0.2.77/24 dev lo")
+    machine.run("gnt-vcluster", "up")
+    healthy(machine)
+    machine.run("gnt-vcluster", "destroy", "--yes")
+    assert difference(untouched, fingerprint(machine)) == []
+
+
+def test_without_root(machine: Machine, untouched: str) -> None:
+    done = machine.sh("setpriv --reuid=65534 --clear-groups gnt-vcluster up", check=False)
+    assert done.returncode == 1 and len(done.stderr.splitlines()) == 1 and "root" in done.stderr
+    assert difference(untouched, fingerprint(machine)) == []
+
+
+def test_without_ganeti(machine: Machine, untouched: str) -> None:
+    machine.sh("mv /usr/lib/ganeti /usr/lib/ganeti.away")
+    try:
+        assert "apt-get install ganeti" in refused(machine, "gnt-vcluster", "up")
+    finally:
+        machine.sh("mv /usr/lib/ganeti.away /usr/lib/ganeti")
+    assert difference(untouched, fingerprint(machine)) == []
+
+
+BAD_FILES = {
+    "an unknown key": ("s/^nodes = .*/nodos = 3/", "nodos"),
+    "a bad value": ("s/^nodes = .*/nodes = many/", "many"),
+    "an unknown section": (r"s/^\[cluster\]/[clusters]/", "clusters"),
+    "a line that is none": ("s/^nodes = .*/nonsense/", "nonsense"),
+    "an unknown disk template": ("s/^enabled_disk_templates = .*/enabled_disk_templates = nonsense/", "nonsense"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_FILES)
+def test_a_bad_configuration_file(machine: Machine, untouched: str, case: str) -> None:
+    edit, named = BAD_FILES[case]
+    machine.run("gnt-vcluster", "create")
+    before = fingerprint(machine)
+    machine.sh(f"sed -i '{edit}' {CONF}")
+    line = refused(machine, "gnt-vcluster", "up")
+    assert named in line and CONF in line
+    assert difference(before, fingerprint(machine)) == []
+    machine.run("gnt-vcluster", "destroy", "--yes")
+    assert difference(untouched, fingerprint(machine)) == []
+
+
+def test_a_full_disk(machine: Machine, untouched: str) -> None:
+    # Room for the directories; none for what Ganeti writes.
+    machine.sh("mkdir -p /var/lib/ganeti-vcluster && mount -t tmpfs -o size=300k tmpfs /var/lib/ganeti-vcluster")
+    try:
+        done = machine.run("gnt-vcluster", "up", check=False)
+        assert done.returncode == 1 and "No space left" in done.stderr.splitlines()[-1], done.stderr
+        machine.sh("mount -o remount,size=200M /var/lib/ganeti-vcluster")
+        machine.run("gnt-vcluster", "up")
+        healthy(machine)
+        machine.run("gnt-vcluster", "destroy", "--yes")
+    finally:
+        machine.sh("umount /var/lib/ganeti-vcluster")
+    assert difference(untouched, fingerprint(machine)) == []
+
+
+def test_a_broken_block_in_etc_hosts_is_mended_and_foreign_lines_stay(machine: Machine) -> None:
+    machine.run("gnt-vcluster", "up")
+    machine.sh("sed -i '/node2/d' /etc/hosts && echo '10.9.8.7 mine' >>/etc/hosts")
+    machine.run("gnt-vcluster", "up")
+    assert machine.sh("grep -c 'node2$' /etc/hosts; tail -n 1 /etc/hosts").stdout == "1\n10.9.8.7 mine\n"
+    machine.sh("sed -i '/10.9.8.7 mine/d' /etc/hosts")
+    healthy(machine)
+
+
+def test_two_at_once(machine: Machine, untouched: str) -> None:
+    machine.run("gnt-vcluster", "destroy", "--yes")
+    both = [machine.popen("gnt-vcluster", "up") for _ in range(2)]
+    outs = [process.communicate(timeout=120)[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0], outs
+    healthy(machine)
+    machine.run("gnt-vcluster", "destroy", "--yes")
+    assert difference(untouched, fingerprint(machine)) == []
+
+
+#: Conditions that come true one after the other while `up` works.
+POINTS = {
+    "the configuration is written": f"test -e {CONF}",
+    "the first directory is there": f"test -e {DATA}/node1",
+    "the bridge is there": "test -e /sys/class/net/gnt-default",
+    "the manager runs": "systemctl is-active ganeti-vcluster",
+    "gnt-cluster init has begun": f"test -e {DATA}/node1/var/lib/ganeti/server.pem",
+    "gnt-cluster init has written": f"test -e {DATA}/node1/var/lib/ganeti/config.data",
+    "the master runs": "systemctl is-active ganeti-luxid@node1",
+    "gnt-node add has begun": f"test -e {DATA}/node2/var/lib/ganeti/server.pem",
+    "the last node is added": f"test -e {DATA}/node3/var/lib/ganeti/config.data",
+}
+
+
+def interrupt(machine: Machine, point: str, number: signal.Signals) -> str:
+    """Send a signal to `gnt-vcluster up` once the point is reached; returns what it printed."""
+    process = machine.popen("gnt-vcluster", "up")
+    machine.wait_for(POINTS[point])
+    machine.run("pkill", f"-{number.name.removeprefix('SIG')}", "-f", "gnt-vcluster up$", check=False)
+    out: str = process.communicate(timeout=120)[0]
+    assert process.returncode != 0, out
+    return out
+
+
+@pytest.mark.parametrize(
+    ("point", "number"),
+    [(point, (signal.SIGINT, signal.SIGKILL)[at % 2]) for at, point in enumerate(POINTS)],
+    ids=list(POINTS),
+)
+def test_up_interrupted_goes_on(machine: Machine, untouched: str, point: str, number: signal.Signals) -> None:
+    out = interrupt(machine, point, number)
+    assert "Traceback" not in out
+    machine.run("gnt-vcluster", "up")
+    healthy(machine)
+    machine.run("gnt-vcluster", "destroy", "--yes")
+    assert difference(untouched, fingerprint(machine)) == []
+
+
+@pytest.mark.parametrize("point", POINTS)
+def test_destroy_cleans_after_an_interruption(machine: Machine, untouched: str, point: str) -> None:
+    interrupt(machine, point, signal.SIGKILL)
+    machine.run("gnt-vcluster", "destroy", "--yes")
+    assert difference(untouched, fingerprint(machine)) == []
+
+
+def test_destroy_interrupted_goes_on(machine: Machine, untouched: str) -> None:
+    for condition in (f"test ! -e {DATA}/node1/var/run/ganeti/socket/ganeti-query", f"test ! -e {DATA}"):
+        machine.run("gnt-vcluster", "up")
+        process = machine.popen("gnt-vcluster", "destroy", "--yes")
+        machine.wait_for(condition)
+        machine.run("pkill", "-KILL", "-f", "gnt-vcluster destroy", check=False)
+        process.communicate(timeout=60)
+        again = machine.run("gnt-vcluster", "destroy", "--yes", check=False)
+        # The first one may have come to its end before it was killed.
+        assert again.returncode == 0 or "there is no cluster" in again.stderr
+        assert difference(untouched, fingerprint(machine)) == []
+
+
+def test_ctrl_c_on_a_terminal_says_what_to_do(machine: Machine) -> None:
+    """The signal goes to the whole process group, Ganeti's commands included."""
+    process = subprocess.Popen(
+        machine.enter(["script", "-qec", "gnt-vcluster up", "/dev/null"]),
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    machine.wait_for(POINTS["gnt-cluster init has begun"])
+    assert process.stdin
+    process.stdin.write("\x03")
+    process.stdin.flush()
+    out = process.communicate(timeout=60)[0]
+    assert process.returncode != 0 and "Traceback" not in out and "interrupted" in out
+    machine.run("gnt-vcluster", "up")
+    healthy(machine)
