@@ -42,14 +42,14 @@ def master_of(nodes: Iterable[NodeId]) -> NodeId | None:
     return max(claims, key=lambda node: (node.data_dir / "ssconf_master_node").stat().st_mtime, default=None)
 
 
-def expected_units(node: NodeId) -> list[str]:
+def expected_units(node: NodeId, master: NodeId | None) -> list[str]:
     """Units of the daemons that ought to run on this node, by the files Ganeti has put there."""
     if not (node.data_dir / "server.pem").exists():
         return []
     wanted = ["noded", "mond"]
     if (node.data_dir / "config.data").exists():
         wanted.append("confd")
-        if ssconf(node, "master_node") == node.name:
+        if node == master:
             wanted += ["wconfd", "luxid", "rapi"]
     return [node.service(daemon) for daemon in wanted]
 

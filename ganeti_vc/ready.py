@@ -7,12 +7,16 @@ not restart a node that was stopped. Each node's target is therefore started by 
 
 from __future__ import annotations
 
+import ipaddress
+import time
 from collections.abc import Callable
 
-from ganeti_vc import ganeti, names
+from ganeti_vc import ganeti, names, network
 from ganeti_vc.errors import StepFailed
 from ganeti_vc.names import ClusterId, NodeId
 from ganeti_vc.systemd import Job, Systemd
+
+ADDRESS_LIMIT = 10.0  #: seconds; Ganeti's master-ip-setup pings for two before it sets the address
 
 
 def members(cluster: ClusterId) -> list[NodeId]:
@@ -25,11 +29,23 @@ def wait(cluster: ClusterId, systemd: Systemd, progress: Callable[[Job], None] =
     """Start what is missing and wait. Raises StepFailed that names what did not come up."""
     nodes = members(cluster)
     systemd.start(cluster.sshd_service, *(node.target for node in nodes), progress=progress)
-    expected = [unit for node in nodes for unit in ganeti.expected_units(node)]
-    if not expected:
-        return
+    master = ganeti.master_of(nodes)
+    expected = [unit for node in nodes for unit in ganeti.expected_units(node, master)]
     states = {unit.name: unit for unit in systemd.list_units("ganeti-*@*.service")}
     for unit in expected:
         state = states[unit].active if unit in states else "inactive"
         if state != "active":
             raise StepFailed(f"{unit} is {state}", f"look at: journalctl -u {unit}")
+    if master:
+        _wait_for_address(master)
+
+
+def _wait_for_address(master: NodeId) -> None:
+    """Wait for the cluster's address: luxid has noded set it, and a failover before that would fail.
+
+    Not forever, and no failure: another machine may have it, and then Ganeti leaves it there.
+    """
+    address = ipaddress.ip_address(ganeti.ssconf(master, "master_ip") or "")
+    deadline = time.monotonic() + ADDRESS_LIMIT
+    while time.monotonic() < deadline and address not in {found for _, found in network.observe().addresses}:
+        time.sleep(0.1)  # netlink could tell, but not with a deadline

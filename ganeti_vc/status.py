@@ -95,10 +95,11 @@ def memory_of(node: NodeId) -> int:
 def node_statuses(made: ClusterConfig, systemd: Systemd, memory: bool = True) -> list[NodeStatus]:
     active = {unit.name for unit in systemd.list_units("ganeti-*@*") if unit.active == "active"}
     role = roles(node.id for node in made.nodes)
+    master = ganeti.master_of(node.id for node in made.nodes)
     found = []
     for node in made.nodes:
         running = [daemon.name for daemon in DAEMONS if node.id.service(daemon.name) in active]
-        expected = ganeti.expected_units(node.id)
+        expected = ganeti.expected_units(node.id, master)
         missing = [daemon.name for daemon in DAEMONS
                    if node.id.service(daemon.name) in expected and daemon.name not in running]  # fmt: skip
         on = node.id.target in active

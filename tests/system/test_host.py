@@ -23,7 +23,7 @@ BIND = "for d in NODED CONFD MOND RAPI; do echo \"${d}_ARGS='-b " + ADDRESS + "'
 
 #: The daemons of the machine's own Ganeti by pid, its files, its unit, and what it answers.
 HOSTS_OWN = r"""
-for pid in $(pgrep -f '(^|/)ganeti-(noded|confd|wconfd|luxid|rapi|mond)'); do
+for pid in $(pgrep -P 1 -f '(^|/)ganeti-(noded|confd|wconfd|luxid|rapi|mond)'); do
   grep -qz ^GANETI_ROOTDIR= /proc/$pid/environ || echo "$pid $(tr '\0' ' ' </proc/$pid/cmdline)"
 done
 find /etc/default/ganeti /etc/ganeti /var/lib/ganeti -type f ! -name 'job-*' -exec sha256sum {} + | sort
@@ -48,7 +48,9 @@ def test_one_bound_to_its_address_is_left_alone_by_everything_we_do(machine: Mac
     machine.sh(BIND)
     # By init script, as Debian's package does; systemctl knows no units of its daemons.
     machine.sh("rm /etc/systemd/system/ganeti.target && systemctl daemon-reload")
-    machine.sh("/usr/lib/ganeti/daemon-util stop-all && /usr/lib/ganeti/daemon-util start-all")
+    machine.sh("/usr/lib/ganeti/daemon-util stop-all")
+    machine.wait_for("! pgrep -f sbin/[g]aneti-noded")
+    machine.sh("/usr/lib/ganeti/daemon-util start-all")
     machine.sh("printf '[Unit]\\nDescription=Ganeti\\n' >/etc/systemd/system/ganeti.target")
     machine.sh("systemctl daemon-reload && systemctl start ganeti.target")
     machine.wait_for("gnt-node list --no-headers -o mtotal | grep -v '?'")

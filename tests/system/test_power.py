@@ -33,6 +33,7 @@ def test_the_cluster_answers_right_after_each_of_20_restarts(cluster: Machine) -
         cluster.run("systemctl", "restart", "ganeti-vcluster.target")
         out = on_master(cluster, "gnt-node", "list", "--no-headers", "--separator=|", "-o", "name,mtotal")
         assert len(out.splitlines()) == 3 and "?" not in out
+        assert cluster.sh("ip -o addr show to 192.0.2.1 | wc -l").stdout == "1\n"
     assert daemons(cluster) == ALL_UP
     assert strays(cluster) == ""
 
