@@ -59,9 +59,11 @@ KEYS = (
         "Port of the cluster's own sshd on the node addresses (Ganeti's node parameter ssh_port). It can be changed only before the cluster is initialised."),
     Key("cluster", "watcher_interval", "interval", "5min",
         "Time between two runs of ganeti-watcher on a node, in the notation of systemd.time(7)."),
-    Key("ganeti", "enabled_hypervisors", "words", "fake",
+    Key("ganeti", "enabled_hypervisors", "words('fake', 'kvm', 'xen-pvm', 'xen-hvm', 'lxc', 'chroot')", "fake",
         "gnt-cluster init --enabled-hypervisors."),
-    Key("ganeti", "enabled_disk_templates", "words", "diskless, file, sharedfile",
+    Key("ganeti", "enabled_disk_templates",
+        "words('diskless', 'file', 'sharedfile', 'plain', 'drbd', 'blockdev', 'rbd', 'ext', 'gluster')",
+        "diskless, file, sharedfile",
         "gnt-cluster init --enabled-disk-templates."),
     Key("ganeti", "nic_mode", "option('bridged', 'routed', 'openvswitch')", "bridged",
         "gnt-cluster init --nic-parameters=mode=...; the link is the cluster's device."),
@@ -159,10 +161,11 @@ def _text(value: object) -> str:
     return ",".join(value) if isinstance(value, list) else str(value)
 
 
-def _check_words(value: object) -> list[str]:
+def _check_words(value: object, *known: str) -> list[str]:
     words = value if isinstance(value, list) else [str(value)]
-    if not all(words) or not words:
-        raise ValidateError("a list of words, separated by commas, is needed")
+    for word in words or [""]:
+        if word not in known:
+            raise ValidateError(f"{word!r} is none of {', '.join(known)}")
     return words
 
 
@@ -237,7 +240,7 @@ def _configspec() -> ConfigObj:
         for key in KEYS:
             if key.section == section:
                 default = f'"{key.default}"'
-                if key.check == "words":
+                if key.check.startswith("words("):
                     default = "list(" + ", ".join(f'"{word}"' for word in key.default.split(", ")) + ")"
                 check = key.check[:-1] + ", " if key.check.endswith(")") else key.check + "("
                 lines.append(f"{key.name} = {check}default={default})")
@@ -342,7 +345,10 @@ def parse(cluster: ClusterId, text: str, path: Path | None = None) -> ClusterCon
             section = "/".join(where)
             check = next((k.check for k in KEYS if k.section == where[0] and k.name == key), "")
             raise reporter.error(
-                section, key or "", str(problem) if problem else "missing", f"allowed: {check}" if "(" in check else ""
+                section,
+                key or "",
+                str(problem) if problem else "missing",
+                f"allowed: {check}" if "(" in check and not check.startswith("words(") else "",
             )
     return _interpret(cluster, raw.dict(), reporter)
 

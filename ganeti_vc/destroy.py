@@ -40,13 +40,14 @@ def destroy(cluster: ClusterId, progress: Progress) -> None:
     with files.lock(names.CONFIG_DIR, lambda: progress.say("waiting for another gnt-vcluster to end")):
         if not exists(cluster):
             raise VclusterError(f"there is no cluster {cluster.name}", "gnt-vcluster list shows those there are")
-        with connect() as systemd:
+        *todo, last = steps(cluster)
+        with connect() as systemd, progress.step(f"removing {cluster.name}", total=len(todo)) as advance:
             with files.lock(names.STATE_DIR):
-                todo = steps(cluster)
-                with progress.step(f"removing {cluster.name}", total=len(todo)) as advance:
-                    apply.apply_all(todo, systemd, advance)
-            if not config.declared():
+                apply.apply_all(todo, systemd, advance)
+            # Without the lock: the manager takes it to take its traces away.
+            if set(config.declared()) <= {cluster}:
                 stop_everything(systemd)
+            apply.apply(last, systemd)
 
 
 def stop_everything(systemd: Systemd) -> None:

@@ -16,6 +16,7 @@ from ganeti_vc.errors import StepFailed
 from ganeti_vc.names import ClusterId, NodeId
 from ganeti_vc.systemd import Job, Systemd
 
+RESTART_LIMIT = 20.0  #: seconds for daemons that systemd restarts
 ADDRESS_LIMIT = 10.0  #: seconds; Ganeti's master-ip-setup pings for two before it sets the address
 
 
@@ -31,13 +32,23 @@ def wait(cluster: ClusterId, systemd: Systemd, progress: Callable[[Job], None] =
     systemd.start(cluster.sshd_service, *(node.target for node in nodes), progress=progress)
     master = ganeti.master_of(nodes)
     expected = [unit for node in nodes for unit in ganeti.expected_units(node, master)]
-    states = {unit.name: unit for unit in systemd.list_units("ganeti-*@*.service")}
-    for unit in expected:
-        state = states[unit].active if unit in states else "inactive"
-        if state != "active":
-            raise StepFailed(f"{unit} is {state}", f"look at: journalctl -u {unit}")
+    _wait_for_units(expected, systemd)
     if master:
         _wait_for_address(master)
+
+
+def _wait_for_units(expected: list[str], systemd: Systemd) -> None:
+    """Wait until all are active, as long as systemd still tries: a daemon may fail once for a passing reason."""
+    deadline = time.monotonic() + RESTART_LIMIT
+    while True:
+        states = {unit.name: unit.active for unit in systemd.list_units("ganeti-*@*.service")}
+        missing = {unit: states.get(unit, "inactive") for unit in expected if states.get(unit) != "active"}
+        if not missing:
+            return
+        if time.monotonic() > deadline or not {"activating", "deactivating", "reloading"} & set(missing.values()):
+            unit, state = next(iter(missing.items()))
+            raise StepFailed(f"{unit} is {state}", f"look at: journalctl -u {unit}")
+        systemd.wait_for_change()
 
 
 def _wait_for_address(master: NodeId) -> None:

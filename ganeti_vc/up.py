@@ -11,13 +11,16 @@ import contextlib
 import shutil
 from dataclasses import dataclass, field
 
-from ganeti_vc import apply, config, files, ganeti, manager, names, plan, ready
+from ganeti_vc import apply, config, files, ganeti, manager, names, network, plan, ready
 from ganeti_vc.addresses import DEFAULT_NETWORKS, AddressPlan
 from ganeti_vc.config import ClusterConfig
 from ganeti_vc.errors import ConfigError, StepFailed, VclusterError
 from ganeti_vc.names import ClusterId, NodeId
 from ganeti_vc.output import Progress
 from ganeti_vc.systemd import Systemd, connect
+
+#: Bytes of disk that have to be free: measured are 0.2 MiB for a new node; logs and jobs come on top.
+SPACE, SPACE_PER_NODE = 16 << 20, 1 << 20
 
 
 @dataclass
@@ -116,6 +119,15 @@ def write_config(cluster: ClusterId, text: str) -> None:
         raise StepFailed(f"cannot write {cluster.config_file}: {err.strerror}") from err
 
 
+def _check_space(made: ClusterConfig) -> None:
+    """Refuse a disk that is full: Ganeti's jobs do not fail there, they hang."""
+    needed = SPACE + SPACE_PER_NODE * len(made.nodes)
+    free = shutil.disk_usage(names.STATE_DIR).free
+    if free < needed and ganeti_steps(made):
+        raise VclusterError(f"{names.STATE_DIR}: {free >> 20} MiB are free, {needed >> 20} MiB are needed",
+                            "free some, or mount a larger file system there")  # fmt: skip
+
+
 def create(cluster: ClusterId, wishes: Wishes) -> ClusterConfig:
     """Write the configuration file of a new cluster, nothing else."""
     if cluster.config_file.exists():
@@ -167,6 +179,7 @@ def bring_up(made: ClusterConfig, systemd: Systemd, progress: Progress, outcome:
     for name in ("", made.id.name):
         if name in errors:
             raise StepFailed(errors[name])
+    _interrupted_init(made, progress)
     nodes = [node.id for node in made.nodes]
     before = {unit.name for unit in systemd.list_units("ganeti-*") if unit.active == "active"}
     with progress.step("systemd units", total=len(nodes)) as advance:
@@ -178,22 +191,26 @@ def bring_up(made: ClusterConfig, systemd: Systemd, progress: Progress, outcome:
 
 
 def _interrupted_init(made: ClusterConfig, progress: Progress) -> None:
-    """Clear what an interrupted `gnt-cluster init` of ours left, unless it got to its end after all."""
+    """Clear what an interrupted `gnt-cluster init` of ours left.
+
+    It may look complete and not be: on a full disk Ganeti leaves an empty known_hosts behind. A cluster
+    that has got more than its first node since then is in use.
+    """
     first = made.nodes[0].id
     if not made.id.marker.exists():
         return
-    if ganeti.master_of([first]) and not ganeti.command(first, "gnt-node", "list", check=False).returncode:
+    if len((ganeti.ssconf(first, "node_list") or "").split()) > 1:
         made.id.marker.unlink()
         return
     progress.say("clearing what an interrupted gnt-cluster init left behind")
     ganeti.command(first, str(ganeti.DAEMON_UTIL), "stop-all")
+    network.remove_addresses(made.device, [made.address])
     shutil.rmtree(first.data_dir)
     first.data_dir.mkdir()
 
 
 def initialise(made: ClusterConfig, progress: Progress, outcome: Outcome) -> NodeId:
     """`gnt-cluster init` on the first node, unless a node is the master already. Returns the master."""
-    _interrupted_init(made, progress)
     master = ganeti.master_of(node.id for node in made.nodes)
     if master is None:
         first = made.nodes[0]
@@ -249,9 +266,11 @@ def up(cluster: ClusterId, wishes: Wishes, progress: Progress) -> Outcome:
     with _alone(progress), connect() as systemd:
         if cluster.config_file.exists():
             made = existing_config(cluster, wishes)
+            _check_space(made)
             outcome = Outcome(made)
         else:
             made, text = new_config(cluster, wishes)
+            _check_space(made)
             write_config(cluster, text)
             outcome = Outcome(made, [f"write {cluster.config_file}"])
         return _finish(made, wishes.instances or 0, systemd, progress, outcome)
@@ -296,6 +315,7 @@ def scale(cluster: ClusterId, count: int, progress: Progress) -> Outcome:
     with _alone(progress), connect() as systemd:
         made, text, _ = scale_plan(cluster, count)
         coming = config.parse(cluster, text)
+        _check_space(coming)
         outcome = Outcome(coming)
         surplus = made.nodes[count:]
         if surplus:
