@@ -4,9 +4,9 @@
 The layers, from the user inwards; each imports only from those below it:
 
     cli         the command gnt-vcluster
-    operations  up, scale, destroy, status; manager and plan/apply which they share
+    operations  up, scale, destroy, status; manager; plan, steps, apply, which they share
     systems     systemd, network, hosts, sshd, nodedir, ganeti: one module per thing we change
-    model       config, names, addresses, daemons: pure
+    model       config, keys, names, addresses, daemons, observed: pure
 """
 
 VERSION = "0.1.0"

@@ -3,16 +3,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import shutil
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
-from ganeti_vc import files, hosts, names, network, nodedir, plan, sshd
+from ganeti_vc import files, hosts, names, network, nodedir, sshd, steps
 from ganeti_vc.config import ClusterConfig
 from ganeti_vc.errors import StepFailed
 from ganeti_vc.names import ClusterId
+from ganeti_vc.observed import Ledger, Observed
 from ganeti_vc.systemd import Systemd
 
 
@@ -37,11 +39,10 @@ def _contents(paths: Iterable[Path]) -> dict[Path, tuple[str, int]]:
     return found
 
 
-def observe(configs: Mapping[ClusterId, ClusterConfig]) -> plan.Observed:
+def observe(configs: Mapping[ClusterId, ClusterConfig]) -> Observed:
     """What is there of, or in the way of, these clusters and any others that left a trace."""
     ledgers = {
-        ClusterId(path.stem): plan.Ledger.from_json(path.read_text())
-        for path in (names.RUN_DIR / "clusters").glob("*.json")
+        ClusterId(path.stem): Ledger.from_json(path.read_text()) for path in (names.RUN_DIR / "clusters").glob("*.json")
     }
     host_keys = sshd.host_keys() if configs else ()
     paths = [
@@ -52,7 +53,7 @@ def observe(configs: Mapping[ClusterId, ClusterConfig]) -> plan.Observed:
     for config in configs.values():
         paths += nodedir.files(config)
         paths.append(sshd.known_hosts(config.id))
-    return plan.Observed(
+    return Observed(
         network=network.observe(),
         hosts=files.read(names.HOSTS_FILE) or "",
         ledgers=ledgers,
@@ -88,65 +89,70 @@ def _stop(systemd: Systemd, units: tuple[str, ...], patterns: tuple[str, ...]) -
         systemd.reset_failed(unit.name)
 
 
-def apply(step: plan.Step, systemd: Systemd) -> None:
+def alone(say: Callable[[str], None]) -> contextlib.AbstractContextManager[None]:
+    """Only one command at a time changes clusters on a machine; the next one says so and waits."""
+    return files.lock(names.CONFIG_DIR, lambda: say("waiting for another gnt-vcluster to end"))
+
+
+def apply(step: steps.Step, systemd: Systemd) -> None:
     """Do one step. Doing it again does no harm."""
     match step:
-        case plan.MakeDirectories(paths, mode):
+        case steps.MakeDirectories(paths, mode):
             for path in paths:
                 path.mkdir(mode=mode, parents=True, exist_ok=True)
-        case plan.WriteFile(path, text, mode):
+        case steps.WriteFile(path, text, mode):
             files.write(path, text, mode)
-        case plan.Remove(path):
+        case steps.Remove(path):
             _remove(path)
-        case plan.Discard(path):
+        case steps.Discard(path):
             _remove(step.trash)
             if path.exists():
                 path.rename(step.trash)
                 _remove(step.trash)
-        case plan.RemoveEmpty(paths):
+        case steps.RemoveEmpty(paths):
             for path in paths:
                 try:
                     path.rmdir()
                 except OSError as err:
                     if err.errno not in (errno.ENOENT, errno.ENOTEMPTY):
                         raise
-        case plan.Link(path, target):
+        case steps.Link(path, target):
             files.symlink(path, target)
-        case plan.MakeKey(cluster):
+        case steps.MakeKey(cluster):
             sshd.make_key(cluster)
             public = sshd.private_key(cluster).with_suffix(".pub").read_text()
             files.write(sshd.authorized_keys(cluster), public, 0o600)
-        case plan.SetHosts(cluster, lines):
+        case steps.SetHosts(cluster, lines):
             text = files.read(names.HOSTS_FILE) or ""
             files.rewrite(
                 names.HOSTS_FILE,
                 hosts.with_block(text, cluster, lines) if lines else hosts.without_block(text, cluster),
             )
-        case plan.WriteLedger(cluster, ledger):
+        case steps.WriteLedger(cluster, ledger):
             files.write(cluster.ledger, ledger.to_json())
-        case plan.MakeBridge(device):
+        case steps.MakeBridge(device):
             network.make_bridge(device)
-        case plan.RemoveBridge(device):
+        case steps.RemoveBridge(device):
             network.remove_link(device)
-        case plan.ChangeAddresses(device, add, remove):
+        case steps.ChangeAddresses(device, add, remove):
             network.remove_addresses(device, remove)
             network.add_addresses(device, add)
-        case plan.ChangeRoute(net, present):
+        case steps.ChangeRoute(net, present):
             (network.add_unreachable if present else network.remove_unreachable)(net)
-        case plan.StopUnits(units, patterns):
+        case steps.StopUnits(units, patterns):
             _stop(systemd, units, patterns)
-        case plan.ReloadSystemd():
+        case steps.ReloadSystemd():
             systemd.reload()
-        case plan.ReloadSshd(cluster):
+        case steps.ReloadSshd(cluster):
             if systemd.active_state(cluster.sshd_service) == "active":
                 systemd.hang_up(cluster.sshd_service)
 
 
 def apply_all(
-    steps: Iterable[plan.Step], systemd: Systemd, progress: Callable[[plan.Step], None] = lambda _: None
+    todo: Iterable[steps.Step], systemd: Systemd, progress: Callable[[steps.Step], None] = lambda _: None
 ) -> None:
     """Do the steps in order. Raises StepFailed that names the step; the rest is then left undone."""
-    for step in steps:
+    for step in todo:
         progress(step)
         try:
             apply(step, systemd)

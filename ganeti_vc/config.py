@@ -1,96 +1,23 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The configuration file of a cluster, /etc/ganeti-vcluster/CLUSTER.conf.
-
-`KEYS` is the one source of truth: configobj's specification, the commented file a new cluster
-gets and the manual page ganeti-vcluster.conf(5) are all made from it.
-"""
+"""A cluster as it is declared: /etc/ganeti-vcluster/CLUSTER.conf, read, checked and worked out."""
 
 from __future__ import annotations
 
 import ipaddress
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from configobj import ConfigObj, ConfigObjError, flatten_errors, get_extra_values
-from configobj.validate import ValidateError, Validator
 
 from ganeti_vc import names
-from ganeti_vc.addresses import DEFAULT_SECONDARY, Address, AddressPlan, Network
+from ganeti_vc.addresses import Address, AddressPlan, Network
 from ganeti_vc.daemons import DAEMONS
 from ganeti_vc.errors import ConfigError
+from ganeti_vc.initext import line_of
+from ganeti_vc.keys import KEYS, SECTION_DOCS, VALIDATOR, configspec
 from ganeti_vc.names import ClusterId, NodeId
-
-
-@dataclass(frozen=True)
-class Key:
-    """One key: where it stands, what it allows (a check of configobj's validator), what it means."""
-
-    section: str
-    name: str
-    check: str
-    default: str
-    doc: str
-
-
-_IPOLICY = (
-    "min:disk-size=0,cpu-count=1,disk-count=0,memory-size=1,nic-count=0,spindle-use=0"
-    "/max:disk-size=1048576,cpu-count=8,disk-count=16,memory-size=32768,nic-count=8,spindle-use=12"
-)
-
-KEYS = (
-    Key("cluster", "name", "hostname", "cluster",
-        "Ganeti's name of the cluster. The domain is appended."),
-    Key("cluster", "domain", "domain", "",
-        "Domain of the cluster, node and instance names; may be empty."),
-    Key("cluster", "nodes", "integer(min=1, max=4096)", "3",
-        "Number of nodes: node1, node2, ... followed by the domain."),
-    Key("cluster", "instances", "integer(min=0, max=65536)", "10",
-        "Number of instance names (instance1, ...) in /etc/hosts. Instances may also have other names."),
-    Key("cluster", "network", "network", "192.0.2.0/24",
-        "IPv4 or IPv6 network of the cluster, node and instance addresses. Nothing else on this machine may use it."),
-    Key("cluster", "secondary_network", "network", str(DEFAULT_SECONDARY),
-        "With an IPv6 network only: where the IPv4 secondary addresses come from, which Ganeti demands."),
-    Key("cluster", "device", "device", "",
-        "An existing network device that shall carry the addresses. Empty: the cluster gets a bridge of its own."),
-    Key("cluster", "ssh_port", "integer(min=1, max=65535)", "1822",
-        "Port of the cluster's own sshd on the node addresses (Ganeti's node parameter ssh_port). It can be changed only before the cluster is initialised."),
-    Key("cluster", "watcher_interval", "interval", "5min",
-        "Time between two runs of ganeti-watcher on a node, in the notation of systemd.time(7)."),
-    Key("ganeti", "enabled_hypervisors", "words('fake', 'kvm', 'xen-pvm', 'xen-hvm', 'lxc', 'chroot')", "fake",
-        "gnt-cluster init --enabled-hypervisors."),
-    Key("ganeti", "enabled_disk_templates",
-        "words('diskless', 'file', 'sharedfile', 'plain', 'drbd', 'blockdev', 'rbd', 'ext', 'gluster')",
-        "diskless, file, sharedfile",
-        "gnt-cluster init --enabled-disk-templates."),
-    Key("ganeti", "nic_mode", "option('bridged', 'routed', 'openvswitch')", "bridged",
-        "gnt-cluster init --nic-parameters=mode=...; the link is the cluster's device."),
-    Key("ganeti", "ipolicy_bounds_specs", "text", _IPOLICY,
-        "gnt-cluster init --ipolicy-bounds-specs: what instances may look like."),
-    Key("ganeti", "candidate_pool_size", "integer(min=1)", "10",
-        "gnt-cluster init --candidate-pool-size: how many nodes hold the configuration."),
-    Key("ganeti", "init_options", "text", "",
-        "Further options for gnt-cluster init, as in a shell command."),
-    *(Key("daemons", daemon.name, "text", "",
-          f"Further arguments for ganeti-{daemon.name} on every node (for example -d).") for daemon in DAEMONS),
-    Key("nodes", "address", "address", "",
-        "Address of this node instead of the planned one. Keys of [nodes] stand in a subsection per node, [[NODE]]."),
-)  # fmt: skip
-
-SECTION_DOCS = {
-    "cluster": "What the cluster looks like from outside.",
-    "ganeti": "What gnt-cluster init is told. Later changes go through gnt-cluster modify.",
-    "daemons": "Arguments for Ganeti's daemons.",
-    "nodes": "What differs per node.",
-}
-
-#: The packaged interval (units/ganeti-watcher@.timer).
-DEFAULT_INTERVAL = "5min"
-
-_SYSTEMD_SPAN = re.compile(r"([0-9]+ ?(s|sec|min|m|h|hr|d)? ?)+")
-_DEVICE = re.compile(r"[A-Za-z0-9_.-]*")
 
 
 @dataclass(frozen=True)
@@ -156,146 +83,6 @@ class ClusterConfig:
         return next(node for node in self.nodes if node.id.name == name)
 
 
-def _text(value: object) -> str:
-    """A string that may hold commas, quoted or not: configobj makes a list of the latter."""
-    return ",".join(value) if isinstance(value, list) else str(value)
-
-
-def _check_words(value: object, *known: str) -> list[str]:
-    words = value if isinstance(value, list) else [str(value)]
-    for word in words or [""]:
-        if word not in known:
-            raise ValidateError(f"{word!r} is none of {', '.join(known)}")
-    return words
-
-
-def _check_host_name(value: object) -> str:
-    if not isinstance(value, str) or not names.is_host_name(value):
-        raise ValidateError(f"{value!r} is no host name: use small letters, digits, '-' and '.'")
-    return value
-
-
-def _check_domain(value: object) -> str:
-    return "" if value == "" else _check_host_name(value)
-
-
-def _check_network(value: object) -> str:
-    try:
-        network = ipaddress.ip_network(str(value))
-    except ValueError as err:
-        raise ValidateError(f"{err}: give a network such as 192.0.2.0/24") from None
-    if network.is_loopback or network.is_multicast or network.is_link_local:
-        raise ValidateError(f"Ganeti does not work with addresses in {network}: give a network such as 192.0.2.0/24")
-    return str(network)
-
-
-def _check_address(value: object) -> str:
-    try:
-        return str(ipaddress.ip_address(str(value))) if value else ""
-    except ValueError as err:
-        raise ValidateError(f"{err}: give an address such as 192.0.2.10") from None
-
-
-def _check_device(value: object) -> str:
-    if not isinstance(value, str) or not _DEVICE.fullmatch(value) or len(value) > names.MAX_DEVICE:
-        raise ValidateError(
-            f"{value!r} is no device name of at most {names.MAX_DEVICE} characters (Ganeti appends ':0')"
-        )
-    return value
-
-
-def _check_interval(value: object) -> str:
-    if not isinstance(value, str) or not _SYSTEMD_SPAN.fullmatch(value.strip()):
-        raise ValidateError(f"{value!r} is no time span: write for example 30s, 5min or 1h")
-    return value.strip()
-
-
-def _check_text(value: object) -> str:
-    text = _text(value)
-    if "'" in text or "\n" in text:
-        raise ValidateError("must not hold a quote (') or a line break")
-    return text
-
-
-_VALIDATOR = Validator(
-    {
-        "hostname": _check_host_name,
-        "domain": _check_domain,
-        "network": _check_network,
-        "address": _check_address,
-        "device": _check_device,
-        "interval": _check_interval,
-        "words": _check_words,
-        "text": _check_text,
-    }
-)
-
-
-def _configspec() -> ConfigObj:
-    lines: list[str] = []
-    for section in SECTION_DOCS:
-        lines.append(f"[{section}]")
-        if section == "nodes":
-            lines.append("[[__many__]]")
-        for key in KEYS:
-            if key.section == section:
-                default = f'"{key.default}"'
-                if key.check.startswith("words("):
-                    default = "list(" + ", ".join(f'"{word}"' for word in key.default.split(", ")) + ")"
-                check = key.check[:-1] + ", " if key.check.endswith(")") else key.check + "("
-                lines.append(f"{key.name} = {check}default={default})")
-    return ConfigObj(lines, interpolation=False, list_values=False, _inspec=True)
-
-
-def render(values: Mapping[str, str]) -> str:
-    """A commented configuration file in which the given keys of [cluster] differ from the defaults."""
-    lines = ["# Configuration of one virtual Ganeti cluster: ganeti-vcluster.conf(5).",
-             "# After a change: systemctl reload ganeti-vcluster"]  # fmt: skip
-    for section, doc in SECTION_DOCS.items():
-        lines += ["", f"# {doc}", f"[{section}]"]
-        for key in KEYS:
-            if key.section != section:
-                continue
-            lines.append(f"# {key.doc}")
-            if section == "nodes":
-                lines += ["# [[node1]]", f"#   {key.name} = 192.0.2.10"]
-            elif section == "cluster" and key.name in values:
-                lines.append(f"{key.name} = {values[key.name]}")
-            elif section == "cluster" and key.default and key.name != "secondary_network":
-                lines.append(f"{key.name} = {key.default}")
-            else:
-                default = f'"{key.default}"' if "," in key.default and key.check == "text" else key.default
-                lines.append(f"# {key.name} = {default}".rstrip())
-    return "\n".join(lines) + "\n"
-
-
-def _line_of(text: str, sections: Iterable[str], key: str) -> int:
-    """Number of the line on which a key (or, with an empty key, a section) stands; 0 if nowhere."""
-    wanted, current = list(sections), [""]
-    for number, line in enumerate(text.splitlines(), 1):
-        stripped = line.strip()
-        if match := re.match(r"(\[+)\s*(.*?)\s*\]+", stripped):
-            depth = len(match[1])
-            current = [*current[: depth - 1], match[2].strip("'\"")] if depth > 1 else [match[2].strip("'\"")]
-            if not key and current == wanted:
-                return number
-        elif key and current == wanted and re.match(rf"['\"]?{re.escape(key)}['\"]?\s*=", stripped):
-            return number
-    return 0
-
-
-def replace_key(text: str, section: str, key: str, value: str) -> str:
-    """The text of a configuration file with one key set; every other line stays as it is."""
-    lines = text.splitlines(keepends=True)
-    number = _line_of(text, [section], key)
-    if number:
-        lines[number - 1] = re.sub(r"=[ \t]*[^#\s]*", f"= {value}", lines[number - 1], count=1)
-        return "".join(lines)
-    number = _line_of(text, [section], "")
-    lines[number:number] = [f"{key} = {value}\n"] if number else [f"[{section}]\n{key} = {value}\n"]
-    return "".join(lines)
-
-
 class _Reporter:
     """Builds the one line that says what is wrong with which key of which file."""
 
@@ -305,7 +92,7 @@ class _Reporter:
 
     def error(self, section: str, key: str, what: str, hint: str = "") -> ConfigError:
         parts = section.split("/") if section else [""]
-        line = _line_of(self.text, parts, key) or _line_of(self.text, parts, "")
+        line = line_of(self.text, parts, key) or line_of(self.text, parts, "")
         where = f"{self.path}, line {line}" if line else str(self.path)
         label = "".join(
             f" {'[' * depth}{part}{']' * depth}" for depth, part in enumerate(parts, 1) if part and depth == len(parts)
@@ -320,13 +107,13 @@ def parse(cluster: ClusterId, text: str, path: Path | None = None) -> ClusterCon
     """
     reporter = _Reporter(path or cluster.config_file, text)
     try:
-        raw = ConfigObj(text.splitlines(), configspec=_configspec(), interpolation=False, raise_errors=True)
+        raw = ConfigObj(text.splitlines(), configspec=configspec(), interpolation=False, raise_errors=True)
     except ConfigObjError as err:
         line = f", line {err.line_number}" if err.line_number else ""
         reason = str(err).split(" at line")[0].rstrip(".")
         raise ConfigError(f"{reporter.path}{line}: {reason}: {str(err.line).strip()}",
                           "write sections as [name] and keys as key = value") from None  # fmt: skip
-    result = raw.validate(_VALIDATOR, preserve_errors=True)
+    result = raw.validate(VALIDATOR, preserve_errors=True)
     for where, name in get_extra_values(raw):
         section = "/".join(where)
         known = [k.name for k in KEYS if k.section == (where[0] if where else "")]

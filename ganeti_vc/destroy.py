@@ -10,6 +10,7 @@ from ganeti_vc import apply, config, files, names, plan
 from ganeti_vc.errors import VclusterError
 from ganeti_vc.names import ClusterId
 from ganeti_vc.output import Progress
+from ganeti_vc.steps import Discard, ReloadSystemd, Remove, Step, StopUnits
 from ganeti_vc.systemd import Systemd, connect
 
 CGROUPS = Path("/sys/fs/cgroup")
@@ -20,24 +21,24 @@ def exists(cluster: ClusterId) -> bool:
     return (
         cluster.config_file.exists()
         or cluster.directory.exists()
-        or plan.Discard(cluster.directory).trash.exists()
+        or Discard(cluster.directory).trash.exists()
         or cluster in plan.known_clusters(apply.observe({}))
     )
 
 
-def steps(cluster: ClusterId) -> list[plan.Step]:
+def steps(cluster: ClusterId) -> list[Step]:
     """What destroys a cluster. Its configuration goes last: until then `up` can take it up again."""
     others = [other for other in config.declared() if other != cluster]
     return [
         *plan.cluster_gone(cluster, apply.observe({}), last=not others),
-        plan.Discard(cluster.directory),
-        plan.Remove(cluster.config_file),
+        Discard(cluster.directory),
+        Remove(cluster.config_file),
     ]
 
 
 def destroy(cluster: ClusterId, progress: Progress) -> None:
     """Stop a cluster and remove it with its data; with the last one the manager ends, too."""
-    with files.lock(names.CONFIG_DIR, lambda: progress.say("waiting for another gnt-vcluster to end")):
+    with apply.alone(progress.say):
         if not exists(cluster):
             raise VclusterError(f"there is no cluster {cluster.name}", "gnt-vcluster list shows those there are")
         *todo, last = steps(cluster)
@@ -78,7 +79,7 @@ def remove_all(systemd: Systemd | None) -> None:
     for cluster in sorted(plan.known_clusters(observed) | set(config.declared())):
         todo = plan.cluster_gone(cluster, observed, last=True)
         if systemd is None:
-            todo = [step for step in todo if not isinstance(step, (plan.StopUnits, plan.ReloadSystemd))]
+            todo = [step for step in todo if not isinstance(step, (StopUnits, ReloadSystemd))]
             for step in todo:
                 apply.apply(step, systemd)  # type: ignore[arg-type]
         else:

@@ -7,16 +7,16 @@ does what is missing.
 
 from __future__ import annotations
 
-import contextlib
 import shutil
 from dataclasses import dataclass, field
 
-from ganeti_vc import apply, config, files, ganeti, manager, names, network, plan, ready
+from ganeti_vc import apply, config, files, ganeti, initext, keys, manager, names, network, plan, ready
 from ganeti_vc.addresses import DEFAULT_NETWORKS, AddressPlan
 from ganeti_vc.config import ClusterConfig
 from ganeti_vc.errors import ConfigError, StepFailed, VclusterError
 from ganeti_vc.names import ClusterId, NodeId
 from ganeti_vc.output import Progress
+from ganeti_vc.steps import Discard, Step
 from ganeti_vc.systemd import Systemd, connect
 
 #: Bytes of disk that have to be free: measured are 0.2 MiB for a new node; logs and jobs come on top.
@@ -74,7 +74,7 @@ def new_config(cluster: ClusterId, wishes: Wishes) -> tuple[ClusterConfig, str]:
     problem: ConfigError | None = None
     observed = apply.observe({})
     for candidate in networks:
-        text = config.render({**values, "network": candidate})
+        text = keys.render({**values, "network": candidate})
         try:
             made = config.parse(cluster, text)
             config.check_against(made, others.values())
@@ -93,8 +93,9 @@ def new_config(cluster: ClusterId, wishes: Wishes) -> tuple[ClusterConfig, str]:
 def existing_config(cluster: ClusterId, wishes: Wishes) -> ClusterConfig:
     """The configuration of a cluster that has one; raises ConfigError where the options contradict it."""
     made = config.load(cluster)
-    others = {other: loaded for other, loaded in _loadable(cluster).items() if other != cluster}
-    config.check_against(made, others.values())
+    # The other clusters that can be read: a broken neighbour is its own problem.
+    others = [loaded for other, loaded in manager.read_configs()[0].items() if other != cluster]
+    config.check_against(made, others)
     suffix = made.name.partition(".")[2]
     for option, wish, actual, hint in (
         ("--nodes", wishes.nodes, len(made.nodes), f"use: gnt-vcluster scale {cluster.name} --nodes {wishes.nodes}"),
@@ -105,11 +106,6 @@ def existing_config(cluster: ClusterId, wishes: Wishes) -> ClusterConfig:
             raise ConfigError(f"{option} {wish}: the cluster {cluster.name} has {actual or 'none'} "
                               f"in {cluster.config_file}", hint)  # fmt: skip
     return made
-
-
-def _loadable(cluster: ClusterId) -> dict[ClusterId, ClusterConfig]:
-    """The other clusters that can be read: a broken neighbour is its own problem."""
-    return manager.read_configs()[0]
 
 
 def write_config(cluster: ClusterId, text: str) -> None:
@@ -151,7 +147,7 @@ def dry_run(cluster: ClusterId, wishes: Wishes) -> list[str]:
     return lines
 
 
-def steps_for(made: ClusterConfig) -> list[plan.Step]:
+def steps_for(made: ClusterConfig) -> list[Step]:
     observed = apply.observe({made.id: made})
     return [*plan.lasting(made, observed), *plan.runtime(made, observed)]
 
@@ -255,15 +251,10 @@ def add_instances(made: ClusterConfig, master: NodeId, count: int, progress: Pro
             advance()
 
 
-def _alone(progress: Progress) -> contextlib.AbstractContextManager[None]:
-    """Only one command at a time changes clusters on a machine; the next one waits."""
-    return files.lock(names.CONFIG_DIR, lambda: progress.say("waiting for another gnt-vcluster to end"))
-
-
 def up(cluster: ClusterId, wishes: Wishes, progress: Progress) -> Outcome:
     """From nothing, or from anything between, to a running and verified cluster."""
     ganeti.check_installed()
-    with _alone(progress), connect() as systemd:
+    with apply.alone(progress.say), connect() as systemd:
         if cluster.config_file.exists():
             made = existing_config(cluster, wishes)
             _check_space(made)
@@ -291,7 +282,7 @@ def _finish(made: ClusterConfig, instances: int, systemd: Systemd, progress: Pro
 def _with_nodes(cluster: ClusterId, count: int) -> str:
     """The text of the configuration file with another number of nodes; nothing else in it changes."""
     text = cluster.config_file.read_text()
-    changed = config.replace_key(text, "cluster", "nodes", str(count))
+    changed = initext.replace_key(text, "cluster", "nodes", str(count))
     config.parse(cluster, changed)
     return changed
 
@@ -312,7 +303,7 @@ def scale_plan(cluster: ClusterId, count: int) -> tuple[ClusterConfig, str, list
 def scale(cluster: ClusterId, count: int, progress: Progress) -> Outcome:
     """More or fewer nodes. Surplus nodes leave from the last one on; they must be empty and not the master."""
     ganeti.check_installed()
-    with _alone(progress), connect() as systemd:
+    with apply.alone(progress.say), connect() as systemd:
         made, text, _ = scale_plan(cluster, count)
         coming = config.parse(cluster, text)
         _check_space(coming)
@@ -325,7 +316,7 @@ def scale(cluster: ClusterId, count: int, progress: Progress) -> Outcome:
             outcome.changes.append(f"set nodes = {count}")
         _finish(coming, 0, systemd, progress, outcome)
         for node in surplus:
-            apply.apply_all([plan.Discard(node.id.rootdir)], systemd)
+            apply.apply_all([Discard(node.id.rootdir)], systemd)
         return outcome
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from ganeti_vc import config
+from ganeti_vc import config, initext, keys
 from ganeti_vc.errors import ConfigError
 from ganeti_vc.names import ClusterId
 
@@ -13,7 +13,7 @@ DEFAULT = ClusterId("default")
 
 
 def test_the_written_file_is_the_default() -> None:
-    assert config.parse(DEFAULT, config.render({})) == config.parse(DEFAULT, "")
+    assert config.parse(DEFAULT, keys.render({})) == config.parse(DEFAULT, "")
 
 
 def test_names_and_addresses_are_those_of_vcluster_setup() -> None:
@@ -80,5 +80,5 @@ def test_two_clusters_cannot_share(text: str, word: str) -> None:
 
 def test_replacing_a_key_leaves_the_rest_alone() -> None:
     text = "# mine\n[cluster]\n  nodes = 3   # three\ndomain = x\n"
-    assert config.replace_key(text, "cluster", "nodes", "5") == text.replace("= 3 ", "= 5 ")
-    assert config.replace_key("[cluster]\nname = a\n", "cluster", "nodes", "5") == "[cluster]\nnodes = 5\nname = a\n"
+    assert initext.replace_key(text, "cluster", "nodes", "5") == text.replace("= 3 ", "= 5 ")
+    assert initext.replace_key("[cluster]\nname = a\n", "cluster", "nodes", "5") == "[cluster]\nnodes = 5\nname = a\n"

@@ -12,16 +12,18 @@ import pytest
 from ganeti_vc import config, hosts, names, network, nodedir, plan
 from ganeti_vc.errors import ConfigError
 from ganeti_vc.names import ClusterId
+from ganeti_vc.observed import Ledger, Observed
+from ganeti_vc.steps import ChangeAddresses, MakeBridge, Remove, RemoveBridge, SetHosts, StopUnits, WriteLedger
 
 DEFAULT = ClusterId("default")
 CONFIG = config.parse(DEFAULT, "")
-NOTHING = plan.Observed(
+NOTHING = Observed(
     network=network.Observed(frozenset({"lo"}), frozenset(), frozenset(), frozenset()),
     hosts="127.0.0.1 localhost\n", ledgers={}, files={}, links={}, directories=frozenset(), keys=frozenset(),
 )  # fmt: skip
 
 
-def after(made: config.ClusterConfig, before: plan.Observed) -> plan.Observed:
+def after(made: config.ClusterConfig, before: Observed) -> Observed:
     """What is there once a cluster's plan is carried out."""
     return replace(
         before,
@@ -32,7 +34,7 @@ def after(made: config.ClusterConfig, before: plan.Observed) -> plan.Observed:
             before.network.routes,
         ),
         hosts=hosts.with_block(before.hosts, made.id, made.hosts),
-        ledgers={**before.ledgers, made.id: plan.Ledger.of(made)},
+        ledgers={**before.ledgers, made.id: Ledger.of(made)},
         files={**before.files, **plan.lasting_files(made), **plan.runtime_files(made, before)},
         links={**before.links, **plan.unit_links(made), **plan.runtime_links(made)},
         directories=before.directories | set(nodedir.directories(made)),
@@ -46,34 +48,34 @@ def test_what_is_there_needs_no_step() -> None:
 
 def test_the_ledger_comes_before_the_network() -> None:
     kinds = [type(step) for step in plan.runtime(CONFIG, NOTHING)]
-    assert kinds.index(plan.WriteLedger) < kinds.index(plan.MakeBridge) < kinds.index(plan.ChangeAddresses)
+    assert kinds.index(WriteLedger) < kinds.index(MakeBridge) < kinds.index(ChangeAddresses)
 
 
 def test_more_nodes_add_only_what_is_new() -> None:
     five = config.parse(DEFAULT, "[cluster]\nnodes = 5\n")
     steps = plan.reconcile({DEFAULT: five}, [], after(CONFIG, NOTHING))
-    (change,) = [step for step in steps if isinstance(step, plan.ChangeAddresses)]
+    (change,) = [step for step in steps if isinstance(step, ChangeAddresses)]
     assert [str(address) for address in change.add] == ["192.0.2.13", "192.0.2.14"] and not change.remove
-    assert not any(isinstance(step, (plan.MakeBridge, plan.Remove)) for step in steps)
+    assert not any(isinstance(step, (MakeBridge, Remove)) for step in steps)
 
 
 def test_fewer_nodes_are_stopped_before_their_addresses_go() -> None:
     two = config.parse(DEFAULT, "[cluster]\nnodes = 2\n")
     steps = plan.reconcile({DEFAULT: two}, [], after(CONFIG, NOTHING))
-    stop = next(n for n, step in enumerate(steps) if isinstance(step, plan.StopUnits))
-    change = next(n for n, step in enumerate(steps) if isinstance(step, plan.ChangeAddresses))
+    stop = next(n for n, step in enumerate(steps) if isinstance(step, StopUnits))
+    change = next(n for n, step in enumerate(steps) if isinstance(step, ChangeAddresses))
     assert stop < change and steps[stop].units == ("ganeti-vnode@node3.target",)  # type: ignore[union-attr]
-    assert CONFIG.nodes[2].id.rootdir not in [step.path for step in steps if isinstance(step, plan.Remove)]
+    assert CONFIG.nodes[2].id.rootdir not in [step.path for step in steps if isinstance(step, Remove)]
 
 
 def test_what_is_no_longer_declared_is_taken_away_completely() -> None:
     there = after(CONFIG, NOTHING)
     steps = plan.reconcile({}, [], there)
-    removed = {step.path for step in steps if isinstance(step, plan.Remove)}
+    removed = {step.path for step in steps if isinstance(step, Remove)}
     left = [path for path in there.links if path not in removed and not removed & set(path.parents)]
     assert left == []
-    assert any(isinstance(step, plan.RemoveBridge) for step in steps)
-    assert plan.SetHosts(DEFAULT, ()) in steps
+    assert any(isinstance(step, RemoveBridge) for step in steps)
+    assert SetHosts(DEFAULT, ()) in steps
 
 
 def test_a_cluster_whose_file_is_broken_is_left_alone() -> None:
@@ -82,7 +84,7 @@ def test_a_cluster_whose_file_is_broken_is_left_alone() -> None:
 
 def test_stop_keeps_links_and_directories() -> None:
     steps = plan.runtime_gone(DEFAULT, after(CONFIG, NOTHING))
-    removed = [step.path for step in steps if isinstance(step, plan.Remove)]
+    removed = [step.path for step in steps if isinstance(step, Remove)]
     assert not [path for path in removed if names.LINK_DIR in path.parents or names.STATE_DIR in path.parents]
 
 
@@ -107,8 +109,8 @@ def test_a_name_in_etc_hosts_is_refused() -> None:
 
 
 def test_a_ledger_survives_being_written() -> None:
-    ledger = plan.Ledger.of(CONFIG)
-    assert plan.Ledger.from_json(ledger.to_json()) == ledger
+    ledger = Ledger.of(CONFIG)
+    assert Ledger.from_json(ledger.to_json()) == ledger
 
 
 def test_links_point_to_units_that_are_shipped() -> None:

@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""What is on the machine now, as far as it concerns us, and the ledger of what we made on its network."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from ipaddress import ip_address, ip_network
+from pathlib import Path
+
+from ganeti_vc import network
+from ganeti_vc.addresses import Address, Network
+from ganeti_vc.config import ClusterConfig
+from ganeti_vc.names import ClusterId
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """What we made on the network for one cluster, and must take away again."""
+
+    device: str
+    own_bridge: bool
+    addresses: frozenset[Address]
+    networks: frozenset[Network]
+
+    def to_json(self) -> str:
+        return json.dumps(
+            {
+                "schema": 1,
+                "device": self.device,
+                "own_bridge": self.own_bridge,
+                "addresses": sorted(map(str, self.addresses)),
+                "networks": sorted(map(str, self.networks)),
+            },
+            indent=1,
+        )
+
+    @staticmethod
+    def from_json(text: str) -> Ledger:
+        raw = json.loads(text)
+        return Ledger(
+            raw["device"],
+            raw["own_bridge"],
+            frozenset(map(ip_address, raw["addresses"])),
+            frozenset(map(ip_network, raw["networks"])),
+        )
+
+    @staticmethod
+    def of(config: ClusterConfig) -> Ledger:
+        return Ledger(config.device, config.own_bridge, frozenset(config.addresses), frozenset(config.networks))
+
+
+@dataclass(frozen=True)
+class Observed:
+    """What is there now, as far as it concerns us (apply.observe)."""
+
+    network: network.Observed
+    hosts: str
+    ledgers: Mapping[ClusterId, Ledger]
+    files: Mapping[Path, tuple[str, int]]  #: text and mode of what we write or may remove
+    links: Mapping[Path, str]  #: our links, by path
+    directories: frozenset[Path]  #: of those we make
+    keys: frozenset[ClusterId]  #: clusters that have an ssh key
+    host_keys: tuple[Path, ...] = ()
+    known_hosts: Mapping[ClusterId, str] = field(default_factory=dict)
+    use_pam: bool = False

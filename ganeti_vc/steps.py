@@ -1,0 +1,176 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The steps of which plans are made. Data only: apply.py does them; as text they say what they do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+from ganeti_vc import names, sshd
+from ganeti_vc.addresses import Address, Network
+from ganeti_vc.names import ClusterId
+from ganeti_vc.observed import Ledger
+
+
+@dataclass(frozen=True)
+class MakeDirectories:
+    paths: tuple[Path, ...]
+    mode: int = 0o755
+
+    def __str__(self) -> str:
+        more = f" and {len(self.paths) - 1} more" if len(self.paths) > 1 else ""
+        return f"make directory {self.paths[0]}{more}"
+
+
+@dataclass(frozen=True)
+class WriteFile:
+    path: Path
+    text: str
+    mode: int = 0o644
+
+    def __str__(self) -> str:
+        return f"write {self.path}"
+
+
+@dataclass(frozen=True)
+class Remove:
+    """A file, a link, or a directory with all that is in it."""
+
+    path: Path
+
+    def __str__(self) -> str:
+        return f"remove {self.path}"
+
+
+@dataclass(frozen=True)
+class Discard:
+    """A directory with data: renamed first, so that nobody finds half of it."""
+
+    path: Path
+
+    @property
+    def trash(self) -> Path:
+        return self.path.with_name(f".{self.path.name}.discarded")
+
+    def __str__(self) -> str:
+        return f"discard {self.path}"
+
+
+@dataclass(frozen=True)
+class RemoveEmpty:
+    """Directories that are removed if nothing is in them."""
+
+    paths: tuple[Path, ...]
+
+    def __str__(self) -> str:
+        return f"remove {', '.join(map(str, self.paths))} if empty"
+
+
+@dataclass(frozen=True)
+class Link:
+    path: Path
+    target: str
+
+    def __str__(self) -> str:
+        return f"link {self.path} to {self.target}"
+
+
+@dataclass(frozen=True)
+class MakeKey:
+    cluster: ClusterId
+
+    def __str__(self) -> str:
+        return f"make the ssh key {sshd.private_key(self.cluster)}"
+
+
+@dataclass(frozen=True)
+class SetHosts:
+    """The cluster's block in /etc/hosts; no lines: no block."""
+
+    cluster: ClusterId
+    lines: tuple[tuple[Address, str], ...]
+
+    def __str__(self) -> str:
+        if not self.lines:
+            return f"remove the block of {self.cluster.name} from {names.HOSTS_FILE}"
+        return f"write {len(self.lines)} names of {self.cluster.name} into {names.HOSTS_FILE}"
+
+
+@dataclass(frozen=True)
+class WriteLedger:
+    """Written before the network is touched, so that whatever happens then can be undone."""
+
+    cluster: ClusterId
+    ledger: Ledger
+
+    def __str__(self) -> str:
+        return f"record the network of {self.cluster.name} in {self.cluster.ledger}"
+
+
+@dataclass(frozen=True)
+class MakeBridge:
+    device: str
+
+    def __str__(self) -> str:
+        return f"make bridge {self.device}"
+
+
+@dataclass(frozen=True)
+class RemoveBridge:
+    device: str
+
+    def __str__(self) -> str:
+        return f"remove bridge {self.device}"
+
+
+@dataclass(frozen=True)
+class ChangeAddresses:
+    device: str
+    add: tuple[Address, ...]
+    remove: tuple[Address, ...]
+
+    def __str__(self) -> str:
+        parts = [f"{verb} {len(what)} ({what[0]}, ...)" if len(what) > 1 else f"{verb} {what[0]}"
+                 for verb, what in (("add", self.add), ("remove", self.remove)) if what]  # fmt: skip
+        return f"addresses of {self.device}: {', '.join(parts)}"
+
+
+@dataclass(frozen=True)
+class ChangeRoute:
+    network: Network
+    present: bool
+
+    def __str__(self) -> str:
+        return f"{'add' if self.present else 'remove'} route: unreachable {self.network}"
+
+
+@dataclass(frozen=True)
+class StopUnits:
+    """Units, and slices which systemd would keep; none of them is to be loaded any more."""
+
+    units: tuple[str, ...]
+    patterns: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"stop {', '.join(self.units)}"
+
+
+@dataclass(frozen=True)
+class ReloadSystemd:
+    def __str__(self) -> str:
+        return "systemctl daemon-reload"
+
+
+@dataclass(frozen=True)
+class ReloadSshd:
+    cluster: ClusterId
+
+    def __str__(self) -> str:
+        return f"reload {self.cluster.sshd_service}"
+
+
+Step: TypeAlias = (
+    MakeDirectories | WriteFile | Remove | Discard | RemoveEmpty | Link | MakeKey | SetHosts | WriteLedger
+    | MakeBridge | RemoveBridge | ChangeAddresses | ChangeRoute | StopUnits | ReloadSystemd | ReloadSshd
+)  # fmt: skip
