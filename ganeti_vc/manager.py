@@ -22,7 +22,7 @@ from collections.abc import Sequence
 
 import sdnotify
 
-from ganeti_vc import apply, config, destroy, files, names, plan, ready
+from ganeti_vc import apply, config, destroy, files, names, plan, ready, sshd
 from ganeti_vc.config import ClusterConfig
 from ganeti_vc.errors import VclusterError
 from ganeti_vc.names import ClusterId
@@ -77,6 +77,9 @@ def undo(systemd: Systemd) -> None:
         observed = apply.observe({})
         for cluster in sorted(plan.known_clusters(observed)):
             apply.apply_all(plan.runtime_gone(cluster, observed), systemd, lambda step: log.info("%s", step))
+    if sshd.MADE_SSHD_DIR.exists() and systemd.active_state("ssh.service") != "active":
+        with contextlib.suppress(OSError):  # somebody else uses it, or has removed it
+            os.rmdir(sshd.PRIVSEP_DIR)
     shutil.rmtree(names.RUN_DIR, ignore_errors=True)
 
 

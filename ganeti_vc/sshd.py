@@ -20,6 +20,9 @@ from ganeti_vc.process import run
 
 HOST_KEYS = tuple(Path(f"/etc/ssh/ssh_host_{kind}_key") for kind in ("rsa", "ecdsa", "ed25519"))
 SSH_RUN_DIR = names.RUN_DIR / "ssh"
+#: sshd's privilege separation directory, and the note of tools/sshd-listen that it had to make it.
+PRIVSEP_DIR = Path("/run/sshd")
+MADE_SSHD_DIR = names.RUN_DIR / "made-sshd-dir"
 
 
 def private_key(cluster: ClusterId) -> Path:

@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
 from ganeti_vc import inside
-from ganeti_vc.daemons import DAEMONS
+from ganeti_vc.daemons import DAEMONS, Runs
 from ganeti_vc.errors import UsageError
 from ganeti_vc.names import MAX_DEVICE, ClusterId, is_cluster_id, is_host_name
 
@@ -56,3 +57,10 @@ def test_table_units_and_hook_agree_on_the_daemons() -> None:
 def test_no_unit_gives_up(unit: Path) -> None:
     """systemd's start limit would leave a cluster half up after a few restarts."""
     assert "StartLimitIntervalSec=0" in unit.read_text()
+
+
+def test_the_helpers_of_a_node_name_all_its_daemons() -> None:
+    named = {kind: set(re.findall(r"ganeti-([a-z]+)@%i\.service", (ROOT / f"units/ganeti-vnode-{kind}@.service").read_text()))
+             for kind in ("on", "off")}  # fmt: skip
+    assert named["on"] == {daemon.name for daemon in DAEMONS if daemon.runs is not Runs.ON_DEMAND}
+    assert named["off"] - {"watcher", "cleaner"} == {daemon.name for daemon in DAEMONS}
