@@ -5,6 +5,9 @@ SOURCES := $(shell find ganeti_vc tools units man debian -type f -not -name '*.p
 PYTHON_TOOLS := tools/launch tools/wait-nodes tools/sshd-listen tools/manager tools/gnt-vcluster man/generate
 SHELL_TOOLS := tools/daemon-util tools/is-master tools/master-ip-off tools/ssh-entry tests/need tests/run-system tests/vm-stages
 
+# Of check-vm, bench and demo: bookworm or trixie.
+RELEASE ?= bookworm
+
 help: ## show this
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
 
@@ -38,16 +41,16 @@ check: check-fast $(DEB) ## all of that, then the package in booted Debian 12 an
 	lintian --allow-root --fail-on error,warning $(DEB)
 	tests/run-system bookworm trixie
 
-check-vm: $(DEB) ## a short list on Debian's own kernel, in an emulated machine (20 minutes)
+check-vm: $(DEB) ## a short list on Debian's own kernel, in an emulated machine (10 minutes)
 	tests/need vm
-	/usr/bin/python3 tests/vm.py bookworm $(DEB)
+	/usr/bin/python3 tests/vm.py $(RELEASE) $(DEB)
 
 bench: $(DEB) ## seconds and CPU seconds of `up` beside upstream's way
 	tests/need containers
-	/usr/bin/python3 tests/bench.py bookworm $(DEB)
+	/usr/bin/python3 tests/bench.py $(RELEASE) $(DEB)
 
 demo: $(DEB) ## boot a throw-away Debian, install the package, bring a cluster up
 	tests/need containers
-	/usr/bin/python3 tests/machine.py demo bookworm $(DEB)
+	/usr/bin/python3 tests/machine.py demo $(RELEASE) $(DEB)
 
 .PHONY: help deb check-fast check check-vm bench demo
