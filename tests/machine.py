@@ -187,8 +187,9 @@ class Machine:
         return "".join(Path(self._console.name).read_text(errors="replace").splitlines(keepends=True)[-20:])
 
     def enter(self, argv: Sequence[str]) -> list[str]:
+        # What runs in the background of a shell has SIGINT ignored, and so would all it starts.
         return ["nsenter", "-t", str(self.leader), "-a", "-r", "-w",
-                "env", "-i", "HOME=/root", "TERM=xterm", "LANG=C.UTF-8", "USER=root",
+                "env", "-i", "--default-signal", "HOME=/root", "TERM=xterm", "LANG=C.UTF-8", "USER=root",
                 "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", *argv]  # fmt: skip
 
     def run(

@@ -180,10 +180,11 @@ def interrupt(machine: Machine, point: str, number: signal.Signals) -> str:
     return out
 
 
+# Each point once, in turns with `up` (after either signal) and `destroy`: all of both takes too long.
 @pytest.mark.parametrize(
     ("point", "number"),
-    [(point, (signal.SIGINT, signal.SIGKILL)[at % 2]) for at, point in enumerate(POINTS)],
-    ids=list(POINTS),
+    [(point, (signal.SIGKILL, signal.SIGINT)[at % 2]) for at, point in enumerate(list(POINTS)[::2])],
+    ids=list(POINTS)[::2],
 )
 def test_up_interrupted_goes_on(machine: Machine, untouched: str, point: str, number: signal.Signals) -> None:
     out = interrupt(machine, point, number)
@@ -194,7 +195,7 @@ def test_up_interrupted_goes_on(machine: Machine, untouched: str, point: str, nu
     assert difference(untouched, fingerprint(machine)) == []
 
 
-@pytest.mark.parametrize("point", POINTS)
+@pytest.mark.parametrize("point", list(POINTS)[1::2])
 def test_destroy_cleans_after_an_interruption(machine: Machine, untouched: str, point: str) -> None:
     interrupt(machine, point, signal.SIGKILL)
     machine.run("gnt-vcluster", "destroy", "--yes")
