@@ -80,6 +80,14 @@ def test_upstreams_example_works_as_printed(machine: Machine) -> None:
     machine.sh(here + "./restart-all && ./status-all")
 
 
+def test_a_cluster_with_ipv6_addresses(machine: Machine) -> None:
+    machine.run("gnt-vcluster", "up", "six", "--nodes", "2", "--domain", "six.example", "--network", "2001:db8:1::/64")
+    assert verify_errors(machine, "six") == []
+    assert daemons(machine, "six") == {"node1.six.example": MASTER, "node2.six.example": CANDIDATE}
+    machine.run("gnt-vcluster", "destroy", "six", "--yes")
+    assert verify_errors(machine) == []
+
+
 def test_destroying_one_leaves_the_other(machine: Machine) -> None:
     machine.run("gnt-vcluster", "destroy", "second", "--yes")
     assert verify_errors(machine) == []
