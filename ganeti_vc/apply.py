@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
-from ganeti_vc import files, hosts, names, network, nodedir, sshd, steps
+from ganeti_vc import files, ganeti, hosts, names, network, nodedir, sshd, steps
 from ganeti_vc.config import ClusterConfig
 from ganeti_vc.errors import StepFailed
 from ganeti_vc.names import ClusterId
@@ -70,6 +70,7 @@ def observe(configs: Mapping[ClusterId, ClusterConfig]) -> Observed:
         host_keys=host_keys,
         known_hosts={config.id: sshd.known_hosts_file(config, host_keys) for config in configs.values()},
         use_pam=sshd.root_is_locked(),
+        initialised={cluster: found for cluster in configs if (found := ganeti.initialised(cluster))},
     )
 
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import subprocess
@@ -12,7 +13,8 @@ from pathlib import Path
 
 from ganeti_vc.config import ClusterConfig, NodeConfig
 from ganeti_vc.errors import StepFailed, VclusterError
-from ganeti_vc.names import NodeId
+from ganeti_vc.names import ClusterId, NodeId
+from ganeti_vc.observed import Initialised
 from ganeti_vc.process import run
 
 DAEMON_UTIL = Path("/usr/lib/ganeti/daemon-util")
@@ -40,6 +42,20 @@ def master_of(nodes: Iterable[NodeId]) -> NodeId | None:
     claims = [node for node in nodes
               if (node.data_dir / "config.data").exists() and ssconf(node, "master_node") == node.name]  # fmt: skip
     return max(claims, key=lambda node: (node.data_dir / "ssconf_master_node").stat().st_mtime, default=None)
+
+
+def initialised(cluster: ClusterId) -> Initialised | None:
+    """What the master has recorded, whatever the configuration file says its nodes are called; None without one."""
+    directories = cluster.directory.glob("[!.]*/var/lib/ganeti/config.data")
+    master = master_of(cluster.node(path.relative_to(cluster.directory).parts[0]) for path in directories)
+    if master is None:
+        return None
+    nodes = dict(line.split() for line in (ssconf(master, "node_primary_ips") or "").splitlines())
+    try:
+        recorded = json.loads((master.data_dir / "config.data").read_text())
+    except json.JSONDecodeError:
+        return Initialised(nodes, None)  # cut short by a full disk: Ganeti will say so
+    return Initialised(nodes, recorded["cluster"]["ndparams"].get("ssh_port"))
 
 
 def expected_units(node: NodeId, master: NodeId | None) -> list[str]:

@@ -52,6 +52,14 @@ class Ledger:
 
 
 @dataclass(frozen=True)
+class Initialised:
+    """What Ganeti itself has recorded of a cluster and does not change any more."""
+
+    nodes: Mapping[str, str]  #: primary address by node name
+    ssh_port: int | None
+
+
+@dataclass(frozen=True)
 class Observed:
     """What is there now, as far as it concerns us (apply.observe)."""
 
@@ -65,3 +73,4 @@ class Observed:
     host_keys: tuple[Path, ...] = ()
     known_hosts: Mapping[ClusterId, str] = field(default_factory=dict)
     use_pam: bool = False
+    initialised: Mapping[ClusterId, Initialised] = field(default_factory=dict)

@@ -123,6 +123,32 @@ def lasting(config: ClusterConfig, observed: Observed) -> list[Step]:
     return steps
 
 
+def check_initialised(config: ClusterConfig, observed: Observed) -> None:
+    """Refuse changes of what Ganeti has recorded: the cluster would run on, and nothing would reach anything.
+
+    Raises ConfigError that names the key and what is recorded.
+    """
+    recorded = observed.initialised.get(config.id)
+    if recorded is None:
+        return
+    hint = f"set it back, or: gnt-vcluster destroy {config.id.name}"
+
+    def error(key: str, what: str, hint: str = hint) -> ConfigError:
+        return ConfigError(f"{config.id.config_file}: [cluster] {key}: {what}", hint)
+
+    declared = {node.id.name: str(node.address) for node in config.nodes}
+    if recorded.nodes and not set(declared) & set(recorded.nodes):
+        raise error("domain", f"Ganeti's nodes are called {next(iter(recorded.nodes))}, ...")
+    for name, address in recorded.nodes.items():
+        if name not in declared:
+            raise error("nodes", f"{name} is a node of the running Ganeti cluster",
+                        f"set it back, then: gnt-vcluster scale {config.id.name} --nodes {len(declared)}")  # fmt: skip
+        if declared[name] != address:
+            raise error("network", f"{name} would get {declared[name]}, Ganeti has recorded {address}")
+    if recorded.ssh_port not in (None, config.ssh_port):
+        raise error("ssh_port", f"Ganeti has recorded {recorded.ssh_port}, not {config.ssh_port}")
+
+
 def check_host(config: ClusterConfig, observed: Observed) -> None:
     """Refuse names, addresses and devices that this machine uses for something else.
 
@@ -132,6 +158,7 @@ def check_host(config: ClusterConfig, observed: Observed) -> None:
     def error(key: str, what: str, hint: str) -> ConfigError:
         return ConfigError(f"{config.id.config_file}: [cluster] {key}: {what}", hint)
 
+    check_initialised(config, observed)
     ledger = observed.ledgers.get(config.id)
     ours = {(led.device, address) for led in observed.ledgers.values() for address in led.addresses}
     devices = {led.device for led in observed.ledgers.values() if led.own_bridge}

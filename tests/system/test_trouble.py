@@ -146,6 +146,29 @@ def test_a_broken_block_in_etc_hosts_is_mended_and_foreign_lines_stay(machine: M
     healthy(machine)
 
 
+LIVE_CHANGES = {
+    "network": "s#^network = .*#network = 10.77.0.0/24#",
+    "ssh_port": "s/^ssh_port = .*/ssh_port = 1900/",
+    "nodes": "s/^nodes = .*/nodes = 2/",
+    "domain": "s/.*domain =.*/domain = other.example/",
+}
+
+
+@pytest.mark.parametrize("key", LIVE_CHANGES)
+def test_what_ganeti_has_recorded_is_not_changed_below_it(machine: Machine, key: str) -> None:
+    machine.sh(f"cp {CONF} /root/ && sed -i '{LIVE_CHANGES[key]}' {CONF}")
+    assert machine.run("systemctl", "reload", "ganeti-vcluster", check=False).returncode != 0
+    assert f"[cluster] {key}: " in refused(machine, "gnt-vcluster", "up")
+    machine.sh(f"cp /root/default.conf {CONF} && systemctl reload ganeti-vcluster")
+    assert daemons(machine) == ALL_UP
+
+
+def test_a_bridge_that_was_removed_comes_back_with_all_addresses(machine: Machine) -> None:
+    machine.sh("ip link del gnt-default")
+    machine.run("gnt-vcluster", "up")
+    healthy(machine)
+
+
 def test_two_at_once(machine: Machine, untouched: str) -> None:
     machine.run("gnt-vcluster", "destroy", "--yes")
     both = [machine.popen("gnt-vcluster", "up") for _ in range(2)]

@@ -12,7 +12,7 @@ import pytest
 from ganeti_vc import config, hosts, names, network, nodedir, plan
 from ganeti_vc.errors import ConfigError
 from ganeti_vc.names import ClusterId
-from ganeti_vc.observed import Ledger, Observed
+from ganeti_vc.observed import Initialised, Ledger, Observed
 from ganeti_vc.steps import ChangeAddresses, MakeBridge, Remove, RemoveBridge, SetHosts, StopUnits, WriteLedger
 
 DEFAULT = ClusterId("default")
@@ -116,3 +116,21 @@ def test_a_ledger_survives_being_written() -> None:
 def test_links_point_to_units_that_are_shipped() -> None:
     shipped = {path.name for path in (Path(__file__).parents[2] / "units").iterdir()}
     assert {Path(target).name for target in plan.unit_links(CONFIG).values()} <= shipped
+
+
+RECORDED = Initialised({f"node{n}": f"192.0.2.{9 + n}" for n in (1, 2, 3)}, 1822)
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [("", ""), ("nodes = 4", ""), ("nodes = 2", "nodes"), ("network = 10.77.0.0/24", "network"),
+     ("domain = other.example", "domain"), ("ssh_port = 1900", "ssh_port")],
+)  # fmt: skip
+def test_what_ganeti_has_recorded_stays(text: str, key: str) -> None:
+    changed = config.parse(DEFAULT, f"[cluster]\n{text}\n")
+    observed = replace(NOTHING, initialised={DEFAULT: RECORDED})
+    if key:
+        with pytest.raises(ConfigError, match=rf"\[cluster\] {key}: "):
+            plan.check_host(changed, observed)
+    else:
+        plan.check_host(changed, observed)
