@@ -37,7 +37,7 @@ def _report(outcome: up.Outcome, seconds: float, args: argparse.Namespace) -> in
     verdict = outcome.verdict
     if args.json:
         output.print_json({**outcome.document(), "seconds": round(seconds, 1)})
-    else:
+    elif not (verdict and verdict.errors):
         cluster = outcome.cluster.id.name
         master = outcome.master.name if outcome.master else "none"
         what = "is up" if outcome.changes else "is up already, nothing was changed"

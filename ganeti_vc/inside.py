@@ -44,7 +44,7 @@ def select(patterns: Sequence[str], cluster: ClusterId) -> list[NodeId]:
                 nodes = [master]
             found += nodes
         else:
-            found += [find_node(name) for name in expand(pattern)]
+            found += [find_node(name, cluster) for name in expand(pattern)]
     return list(dict.fromkeys(found))
 
 

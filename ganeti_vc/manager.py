@@ -109,7 +109,9 @@ class Manager:
             log.error("%s", err)
             errors = {"": str(err)}
         status = "; ".join(errors.values()) if errors else "all clusters are as declared"
-        self._notifier.notify(f"READY=1\nSTATUS={status}")
+        # Two messages: sdnotify drops one that is not Latin-1, and says nothing.
+        self._notifier.notify("READY=1")
+        self._notifier.notify("STATUS=" + status.encode("ascii", "replace").decode())
         return errors
 
     def _answer(self) -> None:

@@ -150,11 +150,13 @@ def all_nodes() -> list[NodeId]:
     return found
 
 
-def find_node(name: str) -> NodeId:
-    """The node with this name, or the only one whose name begins with it and a dot."""
+def find_node(name: str, cluster: ClusterId | None = None) -> NodeId:
+    """The node with this name, or the only one whose name begins with it and a dot; of `cluster` if it has one."""
     nodes = all_nodes()
     exact = [node for node in nodes if node.name == name]
-    found = exact or [node for node in nodes if node.name.startswith(f"{name}.")]
+    short = [node for node in nodes if node.name.startswith(f"{name}.")]
+    inside = [node for node in exact + short if node.cluster == cluster]
+    found = inside[:1] or exact or short
     if not found:
         raise VclusterError(f"there is no node {name}", "gnt-vcluster status shows the nodes")
     if len(found) > 1:

@@ -156,6 +156,7 @@ LIVE_CHANGES = {
 
 @pytest.mark.parametrize("key", LIVE_CHANGES)
 def test_what_ganeti_has_recorded_is_not_changed_below_it(machine: Machine, key: str) -> None:
+    machine.run("gnt-vcluster", "up")
     machine.sh(f"cp {CONF} /root/ && sed -i '{LIVE_CHANGES[key]}' {CONF}")
     assert machine.run("systemctl", "reload", "ganeti-vcluster", check=False).returncode != 0
     assert f"[cluster] {key}: " in refused(machine, "gnt-vcluster", "up")
@@ -163,7 +164,17 @@ def test_what_ganeti_has_recorded_is_not_changed_below_it(machine: Machine, key:
     assert daemons(machine) == ALL_UP
 
 
+def test_a_bad_file_in_any_letters_is_reported_and_the_manager_goes_on(machine: Machine) -> None:
+    machine.run("gnt-vcluster", "up")
+    machine.sh(f"cp {CONF} /root/ && printf 'domain “x”\n' >>{CONF}")
+    assert machine.run("systemctl", "reload", "ganeti-vcluster", check=False, timeout=30).returncode != 0
+    machine.sh(f"cp /root/default.conf {CONF}")
+    machine.run("systemctl", "reload", "ganeti-vcluster", timeout=30)
+    assert daemons(machine) == ALL_UP
+
+
 def test_a_bridge_that_was_removed_comes_back_with_all_addresses(machine: Machine) -> None:
+    machine.run("gnt-vcluster", "up")
     machine.sh("ip link del gnt-default")
     machine.run("gnt-vcluster", "up")
     healthy(machine)
