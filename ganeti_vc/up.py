@@ -270,7 +270,8 @@ def up(cluster: ClusterId, wishes: Wishes, progress: Progress) -> Outcome:
 def _finish(made: ClusterConfig, instances: int, systemd: Systemd, progress: Progress, outcome: Outcome) -> Outcome:
     bring_up(made, systemd, progress, outcome)
     master = initialise(made, progress, outcome)
-    if made.address not in {address for _, address in network.observe().addresses}:
+    fresh = "gnt-cluster init" in outcome.changes  # then luxid is about to set the cluster's address
+    if not fresh and made.address not in {address for _, address in network.observe().addresses}:
         # A bridge that was removed took it along.
         ganeti.command(master, "gnt-cluster", "activate-master-ip")
         outcome.changes.append("gnt-cluster activate-master-ip")
