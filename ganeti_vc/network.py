@@ -64,13 +64,23 @@ def _taken_ports() -> frozenset[int]:
     return frozenset(found)
 
 
+def _addresses(ip: IPRoute) -> Iterator[tuple[int, Address]]:
+    """(index of the device, address)"""
+    for message in ip.get_addr():
+        text = message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS")
+        yield message["index"], ipaddress.ip_address(text)
+
+
+def has_address(address: Address) -> bool:
+    """Whether any device of this machine has the address."""
+    with _netlink() as ip:
+        return any(found == address for _, found in _addresses(ip))
+
+
 def observe() -> Observed:
     with _netlink() as ip:
         index = {link["index"]: link.get_attr("IFLA_IFNAME") for link in ip.get_links()}
-        addresses = set()
-        for message in ip.get_addr():
-            text = message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS")
-            addresses.add((index.get(message["index"], "?"), ipaddress.ip_address(text)))
+        addresses = {(index.get(number, "?"), address) for number, address in _addresses(ip)}
         unreachable, routes = set(), set()
         for family in (socket.AF_INET, socket.AF_INET6):
             for message in ip.get_routes(family=family):

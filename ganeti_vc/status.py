@@ -49,10 +49,8 @@ class NodeStatus:
         return {**vars(self), "memory": f"{self.memory / 2**20:.0f}M" if self.memory else ""}
 
 
-def roles(nodes: Iterable[NodeId]) -> dict[str, str]:
+def roles(nodes: Iterable[NodeId], master: NodeId | None) -> dict[str, str]:
     """Role by node name, as the master's ssconf files have it."""
-    nodes = list(nodes)
-    master = ganeti.master_of(nodes)
     if master is None:
         return {node.name: "none" for node in nodes}
     known = set((ganeti.ssconf(master, "node_list") or "").split())
@@ -94,8 +92,8 @@ def memory_of(node: NodeId) -> int:
 
 def node_statuses(made: ClusterConfig, systemd: Systemd, memory: bool = True) -> list[NodeStatus]:
     active = {unit.name for unit in systemd.list_units("ganeti-*@*") if unit.active == "active"}
-    role = roles(node.id for node in made.nodes)
     master = ganeti.master_of(node.id for node in made.nodes)
+    role = roles((node.id for node in made.nodes), master)
     found = []
     for node in made.nodes:
         running = [daemon.name for daemon in DAEMONS if node.id.service(daemon.name) in active]

@@ -167,11 +167,9 @@ def bring_up(made: ClusterConfig, systemd: Systemd, progress: Progress, outcome:
     """Have the manager make the cluster's surroundings, and start what is initialised of it."""
     with progress.step("network, names and node directories"):
         outcome.changes += [str(step) for step in steps_for(made)]
-        if systemd.active_state(names.MANAGER_SERVICE) == "active":
-            errors = manager.request_reload()
-        else:
+        if systemd.active_state(names.MANAGER_SERVICE) != "active":
             systemd.start(names.MANAGER_SERVICE)
-            errors = manager.request_reload()
+        errors = manager.request_reload()
     for name in ("", made.id.name):
         if name in errors:
             raise StepFailed(errors[name])
@@ -271,7 +269,7 @@ def _finish(made: ClusterConfig, instances: int, systemd: Systemd, progress: Pro
     bring_up(made, systemd, progress, outcome)
     master = initialise(made, progress, outcome)
     fresh = "gnt-cluster init" in outcome.changes  # then luxid is about to set the cluster's address
-    if not fresh and made.address not in {address for _, address in network.observe().addresses}:
+    if not fresh and not network.has_address(made.address):
         # A bridge that was removed took it along.
         ganeti.command(master, "gnt-cluster", "activate-master-ip")
         outcome.changes.append("gnt-cluster activate-master-ip")
