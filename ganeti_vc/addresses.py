@@ -19,6 +19,8 @@ Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 DEFAULT_NETWORKS = tuple(
     ipaddress.ip_network(text) for text in ("192.0.2.0/24", "198.51.100.0/24", "203.0.113.0/24", "198.18.0.0/15")
 )
+#: Examples of networks with room, by IP version.
+LARGE_NETWORKS = {4: "198.18.0.0/15", 6: "2001:db8::/64"}
 #: For the IPv4 addresses Ganeti insists on beside IPv6 ones (bootstrap.InitCluster).
 DEFAULT_SECONDARY = DEFAULT_NETWORKS[-1]
 

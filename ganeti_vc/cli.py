@@ -9,7 +9,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 from ganeti_vc import config, destroy, inside, output, parser, status, up
 from ganeti_vc.errors import StepFailed, UsageError, VclusterError
@@ -45,7 +45,7 @@ def _report(outcome: up.Outcome, seconds: float, args: argparse.Namespace) -> in
         if verdict and verdict.ignored:
             print("This kernel has no /proc/sysrq-trigger: gnt-cluster verify reports that as an ERROR of each node.",
                   file=sys.stderr)  # fmt: skip
-        if outcome.changes:
+        if args.command == "up" and outcome.changes:
             print(f"""
 Try:
   gnt-vcluster exec {master_option(outcome)}master -- gnt-node list
@@ -75,10 +75,9 @@ def do_up(args: argparse.Namespace) -> int:
 
 def do_create(args: argparse.Namespace) -> int:
     cluster = status.default_cluster(args.cluster or "default")
+    made = up.create(cluster, _wishes(args), args.dry_run)
     if args.dry_run:
-        made, _ = up.new_config(cluster, _wishes(args))
         return _show_dry_run([f"write {cluster.config_file}"], args)
-    made = up.create(cluster, _wishes(args))
     if args.json:
         output.print_json({"cluster": cluster.name, "file": str(cluster.config_file), "nodes": len(made.nodes)})
     else:
@@ -88,22 +87,33 @@ def do_create(args: argparse.Namespace) -> int:
 
 def do_status(args: argparse.Namespace) -> int:
     cluster = status.default_cluster(args.cluster)
+    live = not args.json and sys.stdout.isatty()
+    shown: list[status.NodeStatus] = []
     with connect() as systemd:
         while True:
             made = config.load(cluster)
             nodes = status.node_statuses(made, systemd)
-            if args.watch and not args.json and sys.stdout.isatty():
-                print("\033[H\033[J", end="")
-            if args.json:
-                master = next((node.node for node in nodes if node.role == "master"), None)
-                output.print_json({"cluster": cluster.name, "name": made.name, "master": master,
-                                   "state": status.cluster_state(nodes), "nodes": [asdict(node) for node in nodes]})  # fmt: skip
-            else:
-                _print_table(status.NODE_FIELDS, [node.row() for node in nodes], args)
+            # Memory changes all the time: only a screen that is drawn anew may follow that.
+            if live or [replace(node, memory=0) for node in nodes] != shown:
+                shown = [replace(node, memory=0) for node in nodes]
+                _show_status(made, nodes, args, clear=args.watch and live)
             if not args.watch:
                 return 0 if status.cluster_state(nodes) == "running" else 1
-            sys.stdout.flush()
             systemd.wait_for_change()
+
+
+def _show_status(
+    made: config.ClusterConfig, nodes: Sequence[status.NodeStatus], args: argparse.Namespace, clear: bool
+) -> None:
+    if clear:
+        print("\033[H\033[J", end="")
+    if args.json:
+        master = next((node.node for node in nodes if node.role == "master"), None)
+        output.print_json({"cluster": made.id.name, "name": made.name, "master": master,
+                           "state": status.cluster_state(nodes), "nodes": [asdict(node) for node in nodes]})  # fmt: skip
+    else:
+        _print_table(status.NODE_FIELDS, [node.row() for node in nodes], args)
+    sys.stdout.flush()
 
 
 def _print_table(fields: dict[str, str], rows: Sequence[dict[str, object]], args: argparse.Namespace) -> None:
@@ -163,8 +173,9 @@ def do_logs(args: argparse.Namespace) -> int:
 
 def do_power(args: argparse.Namespace) -> int:
     cluster = status.default_cluster(args.what if args.what is None or "." not in args.what else None)
-    if args.what is None or (cluster.name == args.what and cluster.config_file.exists()):
-        config.load(cluster)
+    if args.what is None or (cluster.name == args.what and config.exists(cluster)):
+        if args.command != "stop" or not config.exists(cluster):
+            config.load(cluster)  # what is wrong with the file must not keep a cluster from being stopped
         name, unit = cluster.name, cluster.target
     else:
         try:
@@ -200,8 +211,9 @@ def do_scale(args: argparse.Namespace) -> int:
 
 def do_destroy(args: argparse.Namespace) -> int:
     cluster = status.default_cluster(args.cluster)
+    destroy.check_exists(cluster)
     if args.dry_run:
-        return _show_dry_run([str(step) for step in destroy.steps(cluster)] if destroy.exists(cluster) else [], args)
+        return _show_dry_run([str(step) for step in destroy.steps(cluster)], args)
     if not args.yes:
         if not sys.stdin.isatty():
             raise UsageError(f"destroying {cluster.name} removes its data", "say --yes")
@@ -240,20 +252,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if os.geteuid() != 0:
             raise VclusterError("gnt-vcluster needs root", f"sudo gnt-vcluster {args.command} ...")
-        return COMMANDS[args.command](args)
+        result = COMMANDS[args.command](args)
+        sys.stdout.flush()
+        return result
     except VclusterError as err:
         if args.debug:
             logging.exception("traceback")
         print(f"gnt-vcluster: {err}", file=sys.stderr)
         return err.exit_status
     except KeyboardInterrupt:
-        print("gnt-vcluster: interrupted; the same command goes on from here", file=sys.stderr)
+        if hasattr(args, "dry_run"):
+            print("gnt-vcluster: interrupted; the same command goes on from here", file=sys.stderr)
         return 130
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
     except OSError as err:
         if args.debug:
             logging.exception("traceback")
-        print(f"gnt-vcluster: {err}", file=sys.stderr)
-        return 1
+        if not isinstance(err, BrokenPipeError):
+            print(f"gnt-vcluster: {err}", file=sys.stderr)
+        # What could not be written would be tried again at the end, with a message of Python's.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141 if isinstance(err, BrokenPipeError) else 1

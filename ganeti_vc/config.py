@@ -4,15 +4,15 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from configobj import ConfigObj, ConfigObjError, flatten_errors, get_extra_values
 
 from ganeti_vc import names
-from ganeti_vc.addresses import Address, AddressPlan, Network
+from ganeti_vc.addresses import LARGE_NETWORKS, Address, AddressPlan, Network
 from ganeti_vc.daemons import DAEMONS
 from ganeti_vc.errors import ConfigError
 from ganeti_vc.initext import line_of
@@ -47,6 +47,7 @@ class ClusterConfig:
     """One declared cluster, valid in itself."""
 
     id: ClusterId
+    source: str  #: what an error names: the file, or "the new cluster ..." while there is none
     name: str  #: Ganeti's name of the cluster, with the domain
     address: Address
     network: Network
@@ -86,33 +87,38 @@ class ClusterConfig:
 class _Reporter:
     """Builds the one line that says what is wrong with which key of which file."""
 
-    def __init__(self, path: Path, text: str) -> None:
-        self.path = path
+    def __init__(self, source: str, text: str = "") -> None:
+        self.source = source
         self.text = text
 
     def error(self, section: str, key: str, what: str, hint: str = "") -> ConfigError:
         parts = section.split("/") if section else [""]
         line = line_of(self.text, parts, key) or line_of(self.text, parts, "")
-        where = f"{self.path}, line {line}" if line else str(self.path)
+        where = f"{self.source}, line {line}" if line else self.source
         label = "".join(
             f" {'[' * depth}{part}{']' * depth}" for depth, part in enumerate(parts, 1) if part and depth == len(parts)
         )
         return ConfigError(f"{where}:{label}{' ' + key if key else ''}: {what}", hint)
 
 
-def parse(cluster: ClusterId, text: str, path: Path | None = None) -> ClusterConfig:
+def key_error(config: ClusterConfig, key: str, what: str, hint: str) -> ConfigError:
+    """The error that a key of [cluster] does not go together with something outside of the file."""
+    return _Reporter(config.source).error("cluster", key, what, hint)
+
+
+def parse(cluster: ClusterId, text: str, written: bool = True) -> ClusterConfig:
     """Read and check one configuration.
 
-    Raises ConfigError that names file, line, section and key. `path` is only for the messages.
+    Raises ConfigError that names file, line, section and key. `written`: the file exists already.
     """
-    reporter = _Reporter(path or cluster.config_file, text)
+    reporter = _Reporter(*((str(cluster.config_file), text) if written else (f"new cluster {cluster.name}",)))
     try:
         raw = ConfigObj(text.splitlines(), configspec=configspec(), interpolation=False, raise_errors=True)
     except ConfigObjError as err:
         line = f", line {err.line_number}" if err.line_number else ""
         reason = str(err).split(" at line")[0].rstrip(".")
-        raise ConfigError(f"{reporter.path}{line}: {reason}: {str(err.line).strip()}",
-                          "write sections as [name] and keys as key = value") from None  # fmt: skip
+        hint = "keep one of them" if "Duplicate" in reason else "write sections as [name] and keys as key = value"
+        raise ConfigError(f"{reporter.source}{line}: {reason}: {str(err.line).strip()}", hint) from None
     result = raw.validate(VALIDATOR, preserve_errors=True)
     for where, name in get_extra_values(raw):
         section = "/".join(where)
@@ -149,7 +155,7 @@ def _interpret(cluster: ClusterId, raw: Mapping[str, Any], reporter: _Reporter) 
                              ("instances", top["instances"], plan.max_instances)):  # fmt: skip
         if count > most:
             raise reporter.error("cluster", key, f"{count} do not fit into the network {network}, {most} do",
-                                 "give a larger network, for example 198.18.0.0/15")  # fmt: skip
+                                 f"give a larger network, for example {LARGE_NETWORKS[network.version]}")  # fmt: skip
     secondary: AddressPlan | None = None
     if network.version == 6:
         secondary = AddressPlan(ipaddress.ip_network(top["secondary_network"]))
@@ -168,6 +174,7 @@ def _interpret(cluster: ClusterId, raw: Mapping[str, Any], reporter: _Reporter) 
     )
     config = ClusterConfig(
         id=cluster,
+        source=reporter.source,
         name=f"{top['name']}{suffix}",
         address=plan.cluster,
         network=network,
@@ -241,7 +248,7 @@ def check_against(config: ClusterConfig, others: Iterable[ClusterConfig]) -> Non
 
     Raises ConfigError that names this cluster's file and the other cluster.
     """
-    reporter = _Reporter(config.id.config_file, "")
+    reporter = _Reporter(config.source)
     mine = {name for _, name in config.hosts}
     for other in others:
         for network in config.networks:
@@ -276,22 +283,32 @@ def load(cluster: ClusterId) -> ClusterConfig:
     """Read the configuration file of a cluster."""
     try:
         return parse(cluster, cluster.config_file.read_text())
-    except FileNotFoundError:
-        raise ConfigError(f"there is no cluster {cluster.name}: {cluster.config_file} does not exist",
-                          f"make it with: gnt-vcluster up {cluster.name}") from None  # fmt: skip
     except (OSError, UnicodeDecodeError) as err:
-        raise ConfigError(f"cannot read {cluster.config_file}: {err}") from None
+        if not exists(cluster):
+            raise ConfigError(f"there is no cluster {cluster.name}: {cluster.config_file} does not exist",
+                              f"make it with: gnt-vcluster up {cluster.name}") from None  # fmt: skip
+        reason = err.strerror if isinstance(err, OSError) else f"{err.reason} in UTF-8"
+        raise ConfigError(f"cannot read {cluster.config_file}: {reason}",
+                          "mend it, or move it out of the directory") from None  # fmt: skip
+
+
+def exists(cluster: ClusterId) -> bool:
+    """Whether there is a configuration file, be it a link to nowhere."""
+    return os.path.lexists(cluster.config_file)
 
 
 def declared() -> tuple[ClusterId, ...]:
     """The clusters that have a configuration file."""
-    found = []
-    for path in sorted(names.CONFIG_DIR.glob("*.conf")):
-        if not names.is_cluster_id(path.stem):
-            raise ConfigError(f"{path}: {path.stem!r} cannot name a cluster",
-                              "use small letters, digits and '-', at most 32 characters")  # fmt: skip
-        found.append(ClusterId(path.stem))
-    return tuple(found)
+    found = (path.stem for path in names.CONFIG_DIR.glob("*.conf"))
+    return tuple(ClusterId(name) for name in sorted(found) if names.is_cluster_id(name))
+
+
+def misnamed() -> dict[str, ConfigError]:
+    """What is wrong with configuration files whose names cannot be those of clusters."""
+    found = sorted(path for path in names.CONFIG_DIR.glob("*.conf") if not names.is_cluster_id(path.stem))
+    return {path.stem: ConfigError(f"{path}: {path.stem!r} cannot name a cluster",
+                                   "use small letters, digits and '-', at most 32 characters")
+            for path in found}  # fmt: skip
 
 
 def load_all() -> dict[ClusterId, ClusterConfig]:

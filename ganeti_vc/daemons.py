@@ -10,6 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from ganeti_vc.listening import TCP_PORTS, UDP_PORTS
+
 
 class Runs(StrEnum):
     """Where a daemon is to be found running on a healthy cluster."""
@@ -26,7 +28,11 @@ class Daemon:
 
     name: str
     runs: Runs
-    port: int | None = None  #: where it listens (constants.DAEMONS_PORTS); then it takes ``-b ADDRESS``
+
+    @property
+    def port(self) -> int | None:
+        """Where it listens on the node's address, if it does; then it takes ``-b ADDRESS``."""
+        return {**TCP_PORTS, **UDP_PORTS}.get(self.name)
 
     @property
     def args_key(self) -> str:
@@ -36,12 +42,12 @@ class Daemon:
 
 #: In the order in which upstream's daemon-util starts them.
 DAEMONS = (
-    Daemon("noded", Runs.EVERYWHERE, port=1811),
-    Daemon("confd", Runs.CANDIDATES, port=1814),
+    Daemon("noded", Runs.EVERYWHERE),
+    Daemon("confd", Runs.CANDIDATES),
     Daemon("wconfd", Runs.MASTER),
-    Daemon("rapi", Runs.MASTER, port=5080),
+    Daemon("rapi", Runs.MASTER),
     Daemon("luxid", Runs.MASTER),
     Daemon("kvmd", Runs.ON_DEMAND),
-    Daemon("mond", Runs.EVERYWHERE, port=1815),
-    Daemon("metad", Runs.ON_DEMAND, port=80),
+    Daemon("mond", Runs.EVERYWHERE),
+    Daemon("metad", Runs.ON_DEMAND),
 )

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
 
 from ganeti_vc import apply, config, files, names, plan
@@ -16,14 +15,15 @@ from ganeti_vc.systemd import Systemd, connect
 CGROUPS = Path("/sys/fs/cgroup")
 
 
-def exists(cluster: ClusterId) -> bool:
-    """Whether anything of this cluster is there."""
-    return (
-        cluster.config_file.exists()
+def check_exists(cluster: ClusterId) -> None:
+    """Raises VclusterError when nothing of this cluster is there."""
+    if not (
+        config.exists(cluster)
         or cluster.directory.exists()
         or Discard(cluster.directory).trash.exists()
         or cluster in plan.known_clusters(apply.observe({}))
-    )
+    ):
+        raise VclusterError(f"there is no cluster {cluster.name}", "gnt-vcluster list shows those there are")
 
 
 def steps(cluster: ClusterId) -> list[Step]:
@@ -39,8 +39,7 @@ def steps(cluster: ClusterId) -> list[Step]:
 def destroy(cluster: ClusterId, progress: Progress) -> None:
     """Stop a cluster and remove it with its data; with the last one the manager ends, too."""
     with apply.alone(progress.say):
-        if not exists(cluster):
-            raise VclusterError(f"there is no cluster {cluster.name}", "gnt-vcluster list shows those there are")
+        check_exists(cluster)
         *todo, last = steps(cluster)
         with connect() as systemd, progress.step(f"removing {cluster.name}", total=len(todo)) as advance:
             with files.lock(names.STATE_DIR):
@@ -53,11 +52,7 @@ def destroy(cluster: ClusterId, progress: Progress) -> None:
 
 def stop_everything(systemd: Systemd) -> None:
     """Stop the manager, which takes its traces away, and the slices, which systemd would keep."""
-    stop_all_units(systemd, (names.ALL_TARGET, names.MANAGER_SERVICE))
-
-
-def stop_all_units(systemd: Systemd, first: Iterable[str]) -> None:
-    systemd.stop(*first)
+    systemd.stop(names.ALL_TARGET, names.MANAGER_SERVICE)
     loaded = systemd.list_units("ganeti-vcluster*", "ganeti-vnode*", "ganeti-*@*")
     systemd.stop(*(unit.name for unit in loaded if unit.active not in ("inactive", "failed")))
     for unit in loaded:

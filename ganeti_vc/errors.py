@@ -21,6 +21,14 @@ class VclusterError(Exception):
         return f"{self.message} ({self.hint})" if self.hint else self.message
 
 
+class CannotRun(VclusterError):
+    """A command a user gave cannot be run; with the exit status a shell would give."""
+
+    def __init__(self, node: str, command: str, reason: OSError) -> None:
+        super().__init__(f"{node}: cannot run {command}: {reason.strerror}")
+        self.exit_status = 127 if isinstance(reason, FileNotFoundError) else 126
+
+
 class UsageError(VclusterError):
     """The command line itself is wrong."""
 

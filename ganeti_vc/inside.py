@@ -9,7 +9,7 @@ import subprocess
 from collections.abc import Sequence
 
 from ganeti_vc import config, ganeti, names
-from ganeti_vc.errors import UsageError, VclusterError
+from ganeti_vc.errors import CannotRun, UsageError, VclusterError
 from ganeti_vc.names import ClusterId, NodeId
 from ganeti_vc.process import BASE_ENVIRONMENT
 from ganeti_vc.status import find_node
@@ -67,7 +67,7 @@ def replace(node: NodeId, argv: Sequence[str]) -> int:
     try:
         os.execvpe(argv[0], list(argv), environment(node))
     except OSError as err:
-        raise VclusterError(f"cannot run {argv[0]}: {err.strerror}") from None
+        raise CannotRun(node.name, argv[0], err) from None
 
 
 def run_captured(node: NodeId, argv: Sequence[str]) -> subprocess.CompletedProcess[str]:
@@ -76,7 +76,7 @@ def run_captured(node: NodeId, argv: Sequence[str]) -> subprocess.CompletedProce
         return subprocess.run(argv, env=environment(node), stdin=subprocess.DEVNULL, capture_output=True,
                               text=True, errors="replace")  # fmt: skip
     except OSError as err:
-        raise VclusterError(f"cannot run {argv[0]}: {err.strerror}") from None
+        raise CannotRun(node.name, argv[0], err) from None
 
 
 def shell(node: NodeId) -> int:

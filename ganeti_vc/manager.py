@@ -26,6 +26,7 @@ from ganeti_vc import apply, config, destroy, files, names, plan, ready, sshd
 from ganeti_vc.config import ClusterConfig
 from ganeti_vc.errors import VclusterError
 from ganeti_vc.names import ClusterId
+from ganeti_vc.steps import Step
 from ganeti_vc.systemd import Systemd, connect
 
 log = logging.getLogger("ganeti-vcluster")
@@ -34,7 +35,7 @@ log = logging.getLogger("ganeti-vcluster")
 def read_configs() -> tuple[dict[ClusterId, ClusterConfig], dict[ClusterId, VclusterError]]:
     """The clusters that can be used, and why others cannot: one bad file must not stop its neighbours."""
     good: dict[ClusterId, ClusterConfig] = {}
-    bad: dict[ClusterId, VclusterError] = {}
+    bad: dict[ClusterId, VclusterError] = {ClusterId(name): err for name, err in config.misnamed().items()}
     for cluster in config.declared():
         try:
             loaded = config.load(cluster)
@@ -46,6 +47,10 @@ def read_configs() -> tuple[dict[ClusterId, ClusterConfig], dict[ClusterId, Vclu
     return good, bad
 
 
+def _log_step(step: Step) -> None:
+    log.info("%s", step)
+
+
 def reconcile(systemd: Systemd) -> dict[str, str]:
     """Apply what separates the declared state from the present one.
 
@@ -53,6 +58,7 @@ def reconcile(systemd: Systemd) -> dict[str, str]:
     """
     with files.lock(names.STATE_DIR):
         good, bad = read_configs()
+        apply.apply_all(plan.undeclared({*good, *bad}, apply.observe({})), systemd, _log_step)
         observed = apply.observe(good)
         usable: dict[ClusterId, ClusterConfig] = {}
         for cluster, loaded in good.items():
@@ -62,8 +68,7 @@ def reconcile(systemd: Systemd) -> dict[str, str]:
                 bad[cluster] = err
             else:
                 usable[cluster] = loaded
-        steps = plan.reconcile(usable, bad, observed)
-        apply.apply_all(steps, systemd, lambda step: log.info("%s", step))
+        apply.apply_all(plan.reconcile(usable, observed), systemd, _log_step)
     for error in bad.values():
         log.error("%s", error)
     return {cluster.name: str(error) for cluster, error in bad.items()}
@@ -76,7 +81,7 @@ def undo(systemd: Systemd) -> None:
     with files.lock(names.STATE_DIR):
         observed = apply.observe({})
         for cluster in sorted(plan.known_clusters(observed)):
-            apply.apply_all(plan.runtime_gone(cluster, observed), systemd, lambda step: log.info("%s", step))
+            apply.apply_all(plan.runtime_gone(cluster, observed), systemd, _log_step)
     if sshd.MADE_SSHD_DIR.exists() and systemd.active_state("ssh.service") != "active":
         with contextlib.suppress(OSError):  # somebody else uses it, or has removed it
             os.rmdir(sshd.PRIVSEP_DIR)
@@ -178,9 +183,7 @@ def main(argv: Sequence[str]) -> int:
             case []:
                 return Manager().run()
             case ["--reload"]:
-                for error in (errors := request_reload()).values():
-                    print(error, file=sys.stderr)
-                return 1 if errors else 0
+                return 1 if request_reload() else 0  # the reasons are in the log, and in the manager's status
             case ["--remove"]:
                 if os.path.isdir("/run/systemd/system"):
                     with connect() as systemd:

@@ -15,11 +15,11 @@ import os
 import socket
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
+from ganeti_vc import listening
 from ganeti_vc.addresses import Address, Network
 
 _UNREACHABLE = 7  # RTN_UNREACHABLE
@@ -48,22 +48,6 @@ def _netlink(*ignored: int) -> Iterator[IPRoute]:
             raise OSError(err.code, os.strerror(err.code)) from err
 
 
-_LISTEN, _UDP_BOUND = "0A", "07"  # states in proc(5)'s tables
-
-
-def _taken_ports() -> frozenset[int]:
-    """Ports on which something listens on all addresses of the machine (proc(5), /proc/net/tcp and udp)."""
-    found = set()
-    for table, state in (("tcp", _LISTEN), ("tcp6", _LISTEN), ("udp", _UDP_BOUND), ("udp6", _UDP_BOUND)):
-        path = Path("/proc/net") / table
-        for line in path.read_text().splitlines() if path.exists() else ():  # a kernel may lack IPv6
-            fields = line.split()
-            address, _, port = fields[1].partition(":")
-            if fields[3] == state and not address.strip("0"):
-                found.add(int(port, 16))
-    return frozenset(found)
-
-
 def _addresses(ip: IPRoute) -> Iterator[tuple[int, Address]]:
     """(index of the device, address)"""
     for message in ip.get_addr():
@@ -71,10 +55,10 @@ def _addresses(ip: IPRoute) -> Iterator[tuple[int, Address]]:
         yield message["index"], ipaddress.ip_address(text)
 
 
-def has_address(address: Address) -> bool:
-    """Whether any device of this machine has the address."""
+def addresses() -> frozenset[Address]:
+    """All addresses of this machine, on whatever device."""
     with _netlink() as ip:
-        return any(found == address for _, found in _addresses(ip))
+        return frozenset(address for _, address in _addresses(ip))
 
 
 def observe() -> Observed:
@@ -93,7 +77,7 @@ def observe() -> Observed:
                 elif message["type"] == _UNICAST:
                     routes.add((network, index.get(message.get_attr("RTA_OIF"), "?")))
     return Observed(frozenset(index.values()), frozenset(addresses), frozenset(unreachable), frozenset(routes),
-                    _taken_ports())  # fmt: skip
+                    listening.ports_on_all_addresses())  # fmt: skip
 
 
 def _index(ip: IPRoute, device: str) -> int | None:

@@ -10,11 +10,12 @@ does what they say. Two kinds of things are made for a cluster:
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from ganeti_vc import hosts, names, nodedir, sshd
-from ganeti_vc.config import ClusterConfig
+from ganeti_vc.config import ClusterConfig, key_error
 from ganeti_vc.daemons import DAEMONS, Runs
 from ganeti_vc.errors import ConfigError
 from ganeti_vc.keys import DEFAULT_INTERVAL
@@ -131,18 +132,17 @@ def check_initialised(config: ClusterConfig, observed: Observed) -> None:
     recorded = observed.initialised.get(config.id)
     if recorded is None:
         return
-    hint = f"set it back, or: gnt-vcluster destroy {config.id.name}"
 
-    def error(key: str, what: str, hint: str = hint) -> ConfigError:
-        return ConfigError(f"{config.id.config_file}: [cluster] {key}: {what}", hint)
+    def error(key: str, what: str) -> ConfigError:
+        return key_error(config, key, what, f"set it back, or: gnt-vcluster destroy {config.id.name}")
 
     declared = {node.id.name: str(node.address) for node in config.nodes}
     if recorded.nodes and not set(declared) & set(recorded.nodes):
         raise error("domain", f"Ganeti's nodes are called {next(iter(recorded.nodes))}, ...")
     for name, address in recorded.nodes.items():
         if name not in declared:
-            raise error("nodes", f"{name} is a node of the running Ganeti cluster",
-                        f"set it back, then: gnt-vcluster scale {config.id.name} --nodes {len(declared)}")  # fmt: skip
+            raise key_error(config, "nodes", f"{name} is a node of the running Ganeti cluster",
+                            f"set it back, then: gnt-vcluster scale {config.id.name} --nodes {len(declared)}")  # fmt: skip
         if declared[name] != address:
             raise error("network", f"{name} would get {declared[name]}, Ganeti has recorded {address}")
     if recorded.ssh_port not in (None, config.ssh_port):
@@ -155,9 +155,7 @@ def check_host(config: ClusterConfig, observed: Observed) -> None:
     Raises ConfigError that names the key and what is in the way.
     """
 
-    def error(key: str, what: str, hint: str) -> ConfigError:
-        return ConfigError(f"{config.id.config_file}: [cluster] {key}: {what}", hint)
-
+    error = functools.partial(key_error, config)
     check_initialised(config, observed)
     ledger = observed.ledgers.get(config.id)
     ours = {(led.device, address) for led in observed.ledgers.values() for address in led.addresses}
@@ -165,6 +163,11 @@ def check_host(config: ClusterConfig, observed: Observed) -> None:
     for net in config.networks:
         if ledger and net in ledger.networks:
             continue
+        for other, led in observed.ledgers.items():
+            if any(net.version == used.version and net.overlaps(used) for used in led.networks):
+                raise error("network", f"{net} is still set up for the cluster {other.name}",
+                            "give another network (--network), or, if you have renamed that cluster's file: "
+                            "systemctl reload ganeti-vcluster")  # fmt: skip
         for device, address in sorted(observed.network.addresses, key=str):
             if address in net and (device, address) not in ours and device not in devices:
                 raise error("network", f"this machine has the address {address} of {net} on {device}",
@@ -342,14 +345,16 @@ def known_clusters(observed: Observed) -> set[ClusterId]:
     return found
 
 
-def reconcile(configs: Mapping[ClusterId, ClusterConfig], keep: Iterable[ClusterId], observed: Observed) -> list[Step]:
-    """Everything that separates what is declared from what is there.
+def undeclared(declared: Iterable[ClusterId], observed: Observed) -> list[Step]:
+    """Takes away what is there of clusters that are no longer declared."""
+    declared = set(declared)
+    gone = sorted(known_clusters(observed) - declared)
+    return [step for cluster in gone for step in cluster_gone(cluster, observed, last=not declared)]
 
-    `keep`: clusters whose configuration cannot be read just now; they are left as they are.
-    """
+
+def reconcile(configs: Mapping[ClusterId, ClusterConfig], observed: Observed) -> list[Step]:
+    """Everything that separates these clusters as they are declared from what is there of them."""
     steps: list[Step] = []
-    for cluster in sorted(known_clusters(observed) - set(configs) - set(keep)):
-        steps += cluster_gone(cluster, observed, last=not configs and not set(keep))
     for cluster, config in configs.items():
         declared = {node.id for node in config.nodes}
         steps += nodes_gone(cluster, [n for n in member_nodes(cluster, observed) if n not in declared], observed)

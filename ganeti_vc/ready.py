@@ -58,5 +58,5 @@ def _wait_for_address(master: NodeId) -> None:
     """
     address = ipaddress.ip_address(ganeti.ssconf(master, "master_ip") or "")
     deadline = time.monotonic() + ADDRESS_LIMIT
-    while time.monotonic() < deadline and not network.has_address(address):
+    while time.monotonic() < deadline and address not in network.addresses():
         time.sleep(0.1)  # netlink could tell, but not with a deadline

@@ -4,11 +4,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ganeti_vc import config, ganeti, names
+from ganeti_vc import config, ganeti, names, network, ready
 from ganeti_vc.config import ClusterConfig
 from ganeti_vc.daemons import DAEMONS
 from ganeti_vc.errors import VclusterError
@@ -42,7 +42,7 @@ class NodeStatus:
     role: str  #: Ganeti's word: master, candidate, regular, offline; or "none": in no Ganeti cluster
     state: str  #: running, degraded, stopped
     daemons: list[str]
-    missing: list[str]  #: daemons that ought to run and do not
+    missing: list[str]  #: daemons that ought to run and do not; "address" when no device carries it
     memory: int  #: bytes that are the node's own (shared pages shared out)
 
     def row(self) -> dict[str, object]:
@@ -94,6 +94,7 @@ def node_statuses(made: ClusterConfig, systemd: Systemd, memory: bool = True) ->
     active = {unit.name for unit in systemd.list_units("ganeti-*@*") if unit.active == "active"}
     master = ganeti.master_of(node.id for node in made.nodes)
     role = roles((node.id for node in made.nodes), master)
+    addresses = network.addresses()
     found = []
     for node in made.nodes:
         running = [daemon.name for daemon in DAEMONS if node.id.service(daemon.name) in active]
@@ -101,6 +102,8 @@ def node_statuses(made: ClusterConfig, systemd: Systemd, memory: bool = True) ->
         missing = [daemon.name for daemon in DAEMONS
                    if node.id.service(daemon.name) in expected and daemon.name not in running]  # fmt: skip
         on = node.id.target in active
+        if on and node.address not in addresses:
+            missing.append("address")
         state = "stopped" if not on and not running else "degraded" if missing or not on else "running"
         found.append(
             NodeStatus(node.id.name, str(node.address), role[node.id.name], state, sorted(running), missing,
@@ -109,17 +112,18 @@ def node_statuses(made: ClusterConfig, systemd: Systemd, memory: bool = True) ->
     return found
 
 
-def cluster_state(nodes: Iterable[NodeStatus]) -> str:
-    states = {node.state for node in nodes}
-    return states.pop() if len(states) == 1 else "degraded"
+def cluster_state(nodes: Sequence[NodeStatus]) -> str:
+    """The state all nodes have; "degraded" where they differ, or where some have not joined the others."""
+    states, joined = {node.state for node in nodes}, {node.role != "none" for node in nodes}
+    return states.pop() if len(states) == 1 and len(joined) == 1 else "degraded"
 
 
 def cluster_rows(systemd: Systemd) -> list[dict[str, object]]:
-    """A row per declared cluster; one that cannot be read says why."""
+    """A row per cluster that is declared or has data; one that cannot be used says why."""
     rows: list[dict[str, object]] = []
+    nothing: dict[str, object] = dict.fromkeys(CLUSTER_FIELDS)
     for cluster in config.declared():
-        row: dict[str, object] = {"cluster": cluster.name, "name": None, "nodes": None, "network": None,
-                                  "master": None, "state": None}  # fmt: skip
+        row = {**nothing, "cluster": cluster.name}
         try:
             made = config.load(cluster)
         except VclusterError as err:
@@ -134,17 +138,29 @@ def cluster_rows(systemd: Systemd) -> list[dict[str, object]]:
                 "state": cluster_state(node_statuses(made, systemd, memory=False)),
             }
         rows.append(row)
+    rows += [{**nothing, "cluster": name, "state": "invalid", "error": str(err)}
+             for name, err in config.misnamed().items()]  # fmt: skip
+    rows += [{**nothing, "cluster": cluster.name, "state": "undeclared", "error":
+              f"{cluster.directory} has data of a cluster without a configuration file "
+              f"(put {cluster.config_file} back, or: gnt-vcluster destroy {cluster.name})"}
+             for cluster in undeclared()]  # fmt: skip
     return rows
 
 
+def undeclared() -> list[ClusterId]:
+    """Clusters that have data, but no configuration file any more."""
+    found = (ClusterId(path.name) for path in sorted(names.STATE_DIR.glob("[!.]*")) if path.is_dir())
+    return [cluster for cluster in found if not config.exists(cluster)]
+
+
 def all_nodes() -> list[NodeId]:
-    """All nodes of all clusters that can be read."""
+    """All nodes of all clusters; of one whose file cannot be read, those systemd has."""
     found = []
     for cluster in config.declared():
         try:
             found += [node.id for node in config.load(cluster).nodes]
         except VclusterError:
-            continue  # `status` and `list` say what is wrong with it
+            found += ready.members(cluster)  # `status` and `list` say what is wrong with the file
     return found
 
 

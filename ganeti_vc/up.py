@@ -7,12 +7,13 @@ does what is missing.
 
 from __future__ import annotations
 
+import shlex
 import shutil
 from dataclasses import dataclass, field
 
 from ganeti_vc import apply, config, files, ganeti, initext, keys, manager, names, network, plan, ready
 from ganeti_vc.addresses import DEFAULT_NETWORKS, AddressPlan
-from ganeti_vc.config import ClusterConfig
+from ganeti_vc.config import ClusterConfig, key_error
 from ganeti_vc.errors import ConfigError, StepFailed, VclusterError
 from ganeti_vc.names import ClusterId, NodeId
 from ganeti_vc.output import Progress
@@ -54,6 +55,9 @@ class Wishes:
     network: str | None = None
 
 
+NO_WISHES = Wishes()
+
+
 def new_config(cluster: ClusterId, wishes: Wishes) -> tuple[ClusterConfig, str]:
     """A configuration for a cluster that has none yet: checked against everything, not written.
 
@@ -76,7 +80,7 @@ def new_config(cluster: ClusterId, wishes: Wishes) -> tuple[ClusterConfig, str]:
     for candidate in networks:
         text = keys.render({**values, "network": candidate})
         try:
-            made = config.parse(cluster, text)
+            made = config.parse(cluster, text, written=False)
             config.check_against(made, others.values())
             plan.check_host(made, observed)
         except ConfigError as err:
@@ -85,9 +89,16 @@ def new_config(cluster: ClusterId, wishes: Wishes) -> tuple[ClusterConfig, str]:
             if "network" not in err.message:
                 raise
         else:
+            _check_instances(made, wishes)
             return made, text
     assert problem
     raise problem
+
+
+def _check_instances(made: ClusterConfig, wishes: Wishes) -> None:
+    if (wishes.instances or 0) > len(made.instances):
+        raise key_error(made, "instances", f"there are names for {len(made.instances)} instances, "
+                        f"not for {wishes.instances}", "raise it, then: systemctl reload ganeti-vcluster")  # fmt: skip
 
 
 def existing_config(cluster: ClusterId, wishes: Wishes) -> ClusterConfig:
@@ -103,8 +114,9 @@ def existing_config(cluster: ClusterId, wishes: Wishes) -> ClusterConfig:
         ("--network", wishes.network, str(made.network), "destroy the cluster first, or leave the option out"),
     ):
         if wish is not None and wish != actual:
-            raise ConfigError(f"{option} {wish}: the cluster {cluster.name} has {actual or 'none'} "
+            raise ConfigError(f"{option} {shlex.quote(str(wish))}: the cluster {cluster.name} has {actual or 'none'} "
                               f"in {cluster.config_file}", hint)  # fmt: skip
+    _check_instances(made, wishes)
     return made
 
 
@@ -115,36 +127,36 @@ def write_config(cluster: ClusterId, text: str) -> None:
         raise StepFailed(f"cannot write {cluster.config_file}: {err.strerror}") from err
 
 
-def _check_space(made: ClusterConfig) -> None:
+def _check_space(made: ClusterConfig, wishes: Wishes = NO_WISHES) -> None:
     """Refuse a disk that is full: Ganeti's jobs do not fail there, they hang."""
     needed = SPACE + SPACE_PER_NODE * len(made.nodes)
     free = shutil.disk_usage(names.STATE_DIR).free
-    if free < needed and ganeti_steps(made):
+    if free < needed and ganeti_steps(made, wishes):
         raise VclusterError(f"{names.STATE_DIR}: {free >> 20} MiB are free, {needed >> 20} MiB are needed",
                             "free some, or mount a larger file system there")  # fmt: skip
 
 
-def create(cluster: ClusterId, wishes: Wishes) -> ClusterConfig:
-    """Write the configuration file of a new cluster, nothing else."""
-    if cluster.config_file.exists():
+def create(cluster: ClusterId, wishes: Wishes, dry_run: bool = False) -> ClusterConfig:
+    """Write the configuration file of a new cluster, nothing else; with `dry_run`, not even that."""
+    if config.exists(cluster):
         raise ConfigError(f"the cluster {cluster.name} exists already: {cluster.config_file}",
                           f"start it with: gnt-vcluster up {cluster.name}")  # fmt: skip
     made, text = new_config(cluster, wishes)
-    write_config(cluster, text)
+    if not dry_run:
+        write_config(cluster, text)
     return made
 
 
 def dry_run(cluster: ClusterId, wishes: Wishes) -> list[str]:
     """What `up` would do, a line each."""
     lines = []
-    if cluster.config_file.exists():
+    if config.exists(cluster):
         made = existing_config(cluster, wishes)
     else:
         made, _ = new_config(cluster, wishes)
         lines.append(f"write {cluster.config_file}")
     lines += [str(step) for step in steps_for(made)]
-    lines += ganeti_steps(made)
-    return lines
+    return [*lines, *ganeti_steps(made, wishes)]
 
 
 def steps_for(made: ClusterConfig) -> list[Step]:
@@ -152,7 +164,7 @@ def steps_for(made: ClusterConfig) -> list[Step]:
     return [*plan.lasting(made, observed), *plan.runtime(made, observed)]
 
 
-def ganeti_steps(made: ClusterConfig) -> list[str]:
+def ganeti_steps(made: ClusterConfig, wishes: Wishes) -> list[str]:
     """The commands of Ganeti that are still to be run, as far as its files tell."""
     lines = []
     first = made.nodes[0].id
@@ -160,7 +172,13 @@ def ganeti_steps(made: ClusterConfig) -> list[str]:
         lines.append(f"on {first.name}: {' '.join(ganeti.init_command(made))}")
     known = (ganeti.ssconf(first, "node_list") or "").split()
     lines += [f"gnt-node add {node.id.name}" for node in made.nodes[1:] if node.id.name not in known]
+    present = (ganeti.ssconf(first, "instance_list") or "").split()
+    lines += [f"gnt-instance add {name}" for name in wanted_instances(made, wishes) if name not in present]
     return lines
+
+
+def wanted_instances(made: ClusterConfig, wishes: Wishes) -> list[str]:
+    return [name for name, _ in made.instances[: wishes.instances or 0]]
 
 
 def bring_up(made: ClusterConfig, systemd: Systemd, progress: Progress, outcome: Outcome) -> None:
@@ -233,13 +251,10 @@ def join(made: ClusterConfig, master: NodeId, progress: Progress, outcome: Outco
             advance()
 
 
-def add_instances(made: ClusterConfig, master: NodeId, count: int, progress: Progress, outcome: Outcome) -> None:
-    """Diskless instances with the first names of the configuration, those that do not exist yet."""
-    if count > len(made.instances):
-        raise ConfigError(f"{made.id.config_file}: [cluster] instances: there are names for {len(made.instances)} "
-                          f"instances, not for {count}", "raise it, then: systemctl reload ganeti-vcluster")  # fmt: skip
+def add_instances(wanted: list[str], master: NodeId, progress: Progress, outcome: Outcome) -> None:
+    """Diskless instances, those of these names that do not exist yet."""
     present = ganeti.command(master, "gnt-instance", "list", "--no-headers", "-o", "name").stdout.split()
-    missing = [name for name, _ in made.instances[:count] if name not in present]
+    missing = [name for name in wanted if name not in present]
     if not missing:
         return
     with progress.step("gnt-instance add", total=len(missing)) as advance:
@@ -253,29 +268,31 @@ def up(cluster: ClusterId, wishes: Wishes, progress: Progress) -> Outcome:
     """From nothing, or from anything between, to a running and verified cluster."""
     ganeti.check_installed()
     with apply.alone(progress.say), connect() as systemd:
-        if cluster.config_file.exists():
+        if config.exists(cluster):
             made = existing_config(cluster, wishes)
-            _check_space(made)
+            _check_space(made, wishes)
             outcome = Outcome(made)
         else:
             made, text = new_config(cluster, wishes)
-            _check_space(made)
+            _check_space(made, wishes)
             write_config(cluster, text)
             outcome = Outcome(made, [f"write {cluster.config_file}"])
-        return _finish(made, wishes.instances or 0, systemd, progress, outcome)
+        return _finish(made, wanted_instances(made, wishes), systemd, progress, outcome)
 
 
-def _finish(made: ClusterConfig, instances: int, systemd: Systemd, progress: Progress, outcome: Outcome) -> Outcome:
+def _finish(
+    made: ClusterConfig, instances: list[str], systemd: Systemd, progress: Progress, outcome: Outcome
+) -> Outcome:
     bring_up(made, systemd, progress, outcome)
     master = initialise(made, progress, outcome)
     fresh = "gnt-cluster init" in outcome.changes  # then luxid is about to set the cluster's address
-    if not fresh and not network.has_address(made.address):
+    if not fresh and made.address not in network.addresses():
         # A bridge that was removed took it along.
         ganeti.command(master, "gnt-cluster", "activate-master-ip")
         outcome.changes.append("gnt-cluster activate-master-ip")
     join(made, master, progress, outcome)
     if instances:
-        add_instances(made, master, instances, progress, outcome)
+        add_instances(instances, master, progress, outcome)
     if outcome.changes:
         with progress.step("gnt-cluster verify"):
             outcome.verdict = ganeti.verify(master)
@@ -317,7 +334,7 @@ def scale(cluster: ClusterId, count: int, progress: Progress) -> Outcome:
         if text != cluster.config_file.read_text():
             write_config(cluster, text)
             outcome.changes.append(f"set nodes = {count}")
-        _finish(coming, 0, systemd, progress, outcome)
+        _finish(coming, [], systemd, progress, outcome)
         for node in surplus:
             apply.apply_all([Discard(node.id.rootdir)], systemd)
         return outcome

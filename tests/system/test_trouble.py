@@ -9,7 +9,7 @@ import subprocess
 import pytest
 
 from tests.machine import Machine
-from tests.system.look import CANDIDATE, MASTER, daemons, difference, fingerprint, verify_errors
+from tests.system.look import CANDIDATE, MASTER, daemons, difference, fingerprint, status, verify_errors
 
 ALL_UP = {"node1": MASTER, "node2": CANDIDATE, "node3": CANDIDATE}
 CONF = "/etc/ganeti-vcluster/default.conf"
@@ -45,6 +45,8 @@ BAD_OPTIONS = {
     "a domain that is none": (("--domain", "no_domain!"), "no_domain!"),
     "names that are too long": (("--domain", f"{'a' * 60}.{'b' * 60}"), "71"),
     "a cluster's name that is none": (("Nonsense!",), "Nonsense!"),
+    "a number that is none": (("--nodes", "²"), "whole number"),
+    "more instances than names": (("--instances", "300", "--network", "198.51.100.0/24"), "198.51.100.0/24"),
 }
 
 
@@ -52,6 +54,7 @@ BAD_OPTIONS = {
 def test_up_refuses(machine: Machine, untouched: str, case: str) -> None:
     argv, named = BAD_OPTIONS[case]
     assert named in refused(machine, "gnt-vcluster", "up", *argv)
+    assert CONF not in refused(machine, "gnt-vcluster", "up", "--dry-run", *argv), "there is no such file"
     assert difference(untouched, fingerprint(machine)) == []
 
 
@@ -117,6 +120,20 @@ def test_a_bad_configuration_file(machine: Machine, untouched: str, case: str) -
     assert difference(untouched, fingerprint(machine)) == []
 
 
+def test_a_cluster_that_does_not_exist(machine: Machine, untouched: str) -> None:
+    for command in (("destroy", "nosuch"), ("destroy", "nosuch", "--dry-run"), ("status", "nosuch"), ("stop", "nosuch"),
+                    ("scale", "nosuch", "--nodes", "3")):  # fmt: skip
+        assert "nosuch" in refused(machine, "gnt-vcluster", *command)
+    assert difference(untouched, fingerprint(machine)) == []
+
+
+def test_an_output_that_cannot_be_written(machine: Machine) -> None:
+    closed = machine.sh("gnt-vcluster list | true; echo ${PIPESTATUS[0]}")
+    assert closed.stderr == "" and closed.stdout in ("0\n", "141\n")
+    full = machine.sh("gnt-vcluster list >/dev/full", check=False)
+    assert full.returncode == 1 and full.stderr == "gnt-vcluster: [Errno 28] No space left on device\n"
+
+
 def test_a_full_disk(machine: Machine, untouched: str) -> None:
     machine.sh("mount -t tmpfs -o size=1M,mode=755 tmpfs /var/lib/ganeti-vcluster")
     try:
@@ -173,9 +190,40 @@ def test_a_bad_file_in_any_letters_is_reported_and_the_manager_goes_on(machine: 
     assert daemons(machine) == ALL_UP
 
 
+def test_a_cluster_whose_file_cannot_be_read_can_be_stopped(machine: Machine) -> None:
+    machine.run("gnt-vcluster", "up")
+    machine.sh(f"cp {CONF} /root/ && echo nonsense >>{CONF}")
+    machine.run("gnt-vcluster", "stop", "node3")
+    machine.run("gnt-vcluster", "stop")
+    assert machine.sh("pgrep -af 'sbin/ganeti-|^ganeti-'", check=False).stdout == ""
+    assert "nonsense" in refused(machine, "gnt-vcluster", "start")
+    machine.sh(f"cp /root/default.conf {CONF}")
+    machine.run("gnt-vcluster", "start")
+    healthy(machine)
+
+
+def test_a_file_that_was_renamed(machine: Machine, untouched: str) -> None:
+    """The cluster of the old name stops and keeps its data, which `list` shows; the new one is a new one."""
+    machine.run("gnt-vcluster", "up")
+    machine.sh(f"mv {CONF} /etc/ganeti-vcluster/other.conf && touch /etc/ganeti-vcluster/no_name.conf")
+    assert "systemctl reload" in refused(machine, "gnt-vcluster", "up", "other", "--dry-run")
+    assert machine.run("systemctl", "reload", "ganeti-vcluster", check=False).returncode != 0, "no_name is none"
+    machine.run("gnt-vcluster", "up", "other")
+    assert daemons(machine, "other") == ALL_UP
+    listing = machine.run("gnt-vcluster", "list", "-o", "cluster,state", "--no-headers", "--separator=:")
+    assert listing.stdout == "other:running\nno_name:invalid\ndefault:undeclared\n"
+    assert len(listing.stderr.splitlines()) == 2 and "gnt-vcluster destroy default" in listing.stderr
+    machine.sh("rm /etc/ganeti-vcluster/no_name.conf")
+    machine.run("gnt-vcluster", "destroy", "other", "--yes")
+    machine.run("gnt-vcluster", "destroy", "default", "--yes")
+    assert difference(untouched, fingerprint(machine)) == []
+
+
 def test_a_bridge_that_was_removed_comes_back_with_all_addresses(machine: Machine) -> None:
     machine.run("gnt-vcluster", "up")
     machine.sh("ip link del gnt-default")
+    seen = status(machine)
+    assert seen["state"] == "degraded" and all("address" in node["missing"] for node in seen["nodes"])
     machine.run("gnt-vcluster", "up")
     healthy(machine)
 

@@ -107,6 +107,8 @@ def test_exec_keeps_arguments_and_status(machine: Machine) -> None:
         "gnt-vcluster", "exec", "node[2-3]", "--", "sh", "-c", "echo $GANETI_HOSTNAME; exit 3", check=False
     )
     assert several.returncode == 3 and several.stdout == "node2: node2\nnode3: node3\n"
+    unknown = machine.run("gnt-vcluster", "exec", "node1", "--", "no-such-command", check=False)
+    assert unknown.returncode == 127 and unknown.stderr.count("\n") == 1 and "node1" in unknown.stderr
     document = json.loads(machine.run("gnt-vcluster", "exec", "--json", "all", "--", "true").stdout)
     assert [result["status"] for result in document["results"]] == [0, 0, 0]
 
@@ -129,7 +131,23 @@ def test_list_and_status(machine: Machine) -> None:
         "node1:master\nnode2:candidate\nnode3:candidate\n")  # fmt: skip
 
 
+def test_status_watch_shows_what_changes(machine: Machine) -> None:
+    watch = "gnt-vcluster status --watch -o node,state,role,daemons,missing --no-headers --separator=: >/root/watched"
+    process = machine.popen("sh", "-c", f"exec {watch}")
+    machine.wait_for("test -s /root/watched")
+    machine.run("gnt-vcluster", "stop", "node3")
+    machine.wait_for("grep -q node3:stopped /root/watched")
+    machine.run("gnt-vcluster", "start", "node3")
+    machine.wait_for("tail -n 1 /root/watched | grep -q node3:running")
+    machine.run("pkill", "-INT", "-f", "gnt-vcluster status")
+    assert process.communicate(timeout=20)[0] == "" and process.returncode == 130
+    lines = machine.get("/root/watched").splitlines()
+    shown = [lines[at : at + 3] for at in range(0, len(lines), 3)]
+    assert shown[0] == shown[-1] and all(one != two for one, two in zip(shown, shown[1:], strict=False))
+
+
 def test_instances_can_be_made(machine: Machine) -> None:
+    assert "gnt-instance add instance2" in machine.run("gnt-vcluster", "up", "--instances", "2", "--dry-run").stdout
     document = json.loads(machine.run("gnt-vcluster", "up", "--instances", "2", "--json").stdout)
     assert document["changes"] == ["gnt-instance add instance1", "gnt-instance add instance2"]
     out = on_master(machine, "gnt-instance", "list", "--no-headers", "-o", "name,status")

@@ -43,7 +43,7 @@ def after(made: config.ClusterConfig, before: Observed) -> Observed:
 
 
 def test_what_is_there_needs_no_step() -> None:
-    assert plan.reconcile({DEFAULT: CONFIG}, [], after(CONFIG, NOTHING)) == []
+    assert plan.reconcile({DEFAULT: CONFIG}, after(CONFIG, NOTHING)) == []
 
 
 def test_the_ledger_comes_before_the_network() -> None:
@@ -53,7 +53,7 @@ def test_the_ledger_comes_before_the_network() -> None:
 
 def test_more_nodes_add_only_what_is_new() -> None:
     five = config.parse(DEFAULT, "[cluster]\nnodes = 5\n")
-    steps = plan.reconcile({DEFAULT: five}, [], after(CONFIG, NOTHING))
+    steps = plan.reconcile({DEFAULT: five}, after(CONFIG, NOTHING))
     (change,) = [step for step in steps if isinstance(step, ChangeAddresses)]
     assert [str(address) for address in change.add] == ["192.0.2.13", "192.0.2.14"] and not change.remove
     assert not any(isinstance(step, (MakeBridge, Remove)) for step in steps)
@@ -61,7 +61,7 @@ def test_more_nodes_add_only_what_is_new() -> None:
 
 def test_fewer_nodes_are_stopped_before_their_addresses_go() -> None:
     two = config.parse(DEFAULT, "[cluster]\nnodes = 2\n")
-    steps = plan.reconcile({DEFAULT: two}, [], after(CONFIG, NOTHING))
+    steps = plan.reconcile({DEFAULT: two}, after(CONFIG, NOTHING))
     stop = next(n for n, step in enumerate(steps) if isinstance(step, StopUnits))
     change = next(n for n, step in enumerate(steps) if isinstance(step, ChangeAddresses))
     assert stop < change and steps[stop].units == ("ganeti-vnode@node3.target",)  # type: ignore[union-attr]
@@ -70,7 +70,7 @@ def test_fewer_nodes_are_stopped_before_their_addresses_go() -> None:
 
 def test_what_is_no_longer_declared_is_taken_away_completely() -> None:
     there = after(CONFIG, NOTHING)
-    steps = plan.reconcile({}, [], there)
+    steps = plan.undeclared([], there)
     removed = {step.path for step in steps if isinstance(step, Remove)}
     left = [path for path in there.links if path not in removed and not removed & set(path.parents)]
     assert left == []
@@ -79,7 +79,7 @@ def test_what_is_no_longer_declared_is_taken_away_completely() -> None:
 
 
 def test_a_cluster_whose_file_is_broken_is_left_alone() -> None:
-    assert plan.reconcile({}, [DEFAULT], after(CONFIG, NOTHING)) == []
+    assert plan.undeclared([DEFAULT], after(CONFIG, NOTHING)) == []
 
 
 def test_stop_keeps_links_and_directories() -> None:
