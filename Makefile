@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: BSD-2-Clause
 VERSION := $(shell sed -n '1s/.*(\(.*\)).*/\1/p' debian/changelog)
 DEB := dist/ganeti-vcluster_$(VERSION)_all.deb
-SOURCES := $(shell find ganeti_vc tools units man debian -type f -not -name '*.pyc') README.md
-PYTHON_TOOLS := tools/launch tools/wait-nodes tools/sshd-listen tools/manager tools/gnt-vcluster man/generate
-SHELL_TOOLS := tools/daemon-util tools/is-master tools/master-ip-off tools/ssh-entry tests/need tests/run-system tests/vm-stages
+SOURCES := $(shell find ganeti_vc tools units os man debian -type f -not -name '*.pyc') README.md
+PYTHON_TOOLS := tools/launch tools/wait-nodes tools/sshd-listen tools/enter tools/manager tools/gnt-vcluster man/generate
+SHELL_TOOLS := tools/daemon-util tools/is-master tools/master-ip-off tools/ssh-entry tools/node-systemctl tools/node-socat tools/socat \
+	tools/oob tools/power tools/systemctl os/dummy/script tests/need tests/run-system tests/vm-stages
 
 # Of check-vm, bench and demo: bookworm or trixie.
 RELEASE ?= bookworm
@@ -17,7 +18,7 @@ deb: $(DEB) ## build the package into dist/
 $(DEB): $(SOURCES)
 	tests/need build
 	rm -rf dist/work && mkdir -p dist/work/source
-	cp -a ganeti_vc tools units man debian README.md LICENSE dist/work/source/
+	cp -a ganeti_vc tools units os man debian README.md LICENSE dist/work/source/
 	find dist/work -name __pycache__ -prune -exec rm -rf {} +
 	cd dist/work/source && dpkg-buildpackage -b -us -uc -tc >../build.log 2>&1 || { tail -n 30 ../build.log; exit 1; }
 	mv dist/work/*.deb dist/

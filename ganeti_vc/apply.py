@@ -10,15 +10,16 @@ import shutil
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
-from ganeti_vc import files, ganeti, hosts, names, network, nodedir, sshd, steps
+from ganeti_vc import disks, files, ganeti, hosts, names, network, nodedir, sshd, steps, view
 from ganeti_vc.config import ClusterConfig
 from ganeti_vc.errors import StepFailed
-from ganeti_vc.names import ClusterId
+from ganeti_vc.names import ClusterId, NodeId
 from ganeti_vc.observed import Ledger, Observed
+from ganeti_vc.process import run
 from ganeti_vc.systemd import Systemd
 
 
-def _links() -> dict[Path, str]:
+def _links(configs: Mapping[ClusterId, ClusterConfig]) -> dict[Path, str]:
     found = [
         names.LINK_DIR / "multi-user.target.wants" / names.ALL_TARGET,
         *names.LINK_DIR.glob(f"{names.ALL_TARGET}.wants/*"),
@@ -26,6 +27,7 @@ def _links() -> dict[Path, str]:
         *names.LINK_DIR.glob("ganeti-vnode@*.target.requires/*"),
         *names.REGISTRY_DIR.glob("*"),
         *names.ADDRESSES_DIR.glob("*"),
+        *(path for config in configs.values() for path in nodedir.links(config)),
     ]
     return {path: os.readlink(path) for path in found if path.is_symlink()}
 
@@ -52,13 +54,14 @@ def observe(configs: Mapping[ClusterId, ClusterConfig]) -> Observed:
     ]
     for config in configs.values():
         paths += nodedir.files(config)
+        paths += (node.id.rootdir / "proc" / name for node in config.nodes for name in ("meminfo", "cpuinfo"))
         paths.append(sshd.known_hosts(config.id))
     return Observed(
         network=network.observe(),
         hosts=files.read(names.HOSTS_FILE) or "",
         ledgers=ledgers,
         files=_contents(paths),
-        links=_links(),
+        links=_links(configs),
         directories=frozenset(
             path for config in configs.values() for path in nodedir.directories(config) if path.is_dir()
         ),
@@ -70,8 +73,25 @@ def observe(configs: Mapping[ClusterId, ClusterConfig]) -> Observed:
         host_keys=host_keys,
         known_hosts={config.id: sshd.known_hosts_file(config, host_keys) for config in configs.values()},
         use_pam=sshd.root_is_locked(),
+        disks=disks.observe(),
         initialised={cluster: found for cluster in configs if (found := ganeti.initialised(cluster))},
     )
+
+
+def _show_hardware(node: NodeId, path: Path, text: str | None) -> None:
+    """In place, because the file itself is mounted in the node's view; a node that runs gets or loses the mount."""
+    target = Path("/") / path.relative_to(node.rootdir)
+    in_view = [str(names.LIB_DIR / "enter"), node.name]
+    if text is None:
+        if view.noded_pid(node.name):
+            run(["umount", str(target)], prefix=in_view)
+        path.unlink()
+    elif path.exists():
+        files.rewrite_in_place(path, text)
+    else:
+        files.write(path, text)
+        if view.noded_pid(node.name):
+            run(["mount", "--bind", str(path), str(target)], prefix=in_view)
 
 
 def _remove(path: Path) -> None:
@@ -103,6 +123,18 @@ def apply(step: steps.Step, systemd: Systemd) -> None:
                 path.mkdir(mode=mode, parents=True, exist_ok=True)
         case steps.WriteFile(path, text, mode):
             files.write(path, text, mode)
+        case steps.ShowHardware(node, path, text):
+            _show_hardware(node, path, text)
+        case steps.SetDisk(node, size):
+            present = disks.observe().get(node, disks.Disk(0, mounted=False))
+            if not present.size:
+                disks.make(node, size)
+            if present.mounted:
+                disks.grow(node, size)
+            else:
+                disks.mount(node, size)
+        case steps.Unmount(node):
+            disks.unmount(node)
         case steps.Remove(path):
             _remove(path)
         case steps.Discard(path):

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 
-from ganeti_vc import config, destroy, inside, output, parser, status, up
+from ganeti_vc import config, destroy, inside, output, parser, status, up, view
 from ganeti_vc.errors import StepFailed, UsageError, VclusterError
 from ganeti_vc.output import Progress
 from ganeti_vc.systemd import connect
@@ -252,6 +252,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if os.geteuid() != 0:
             raise VclusterError("gnt-vcluster needs root", f"sudo gnt-vcluster {args.command} ...")
+        view.leave()
         result = COMMANDS[args.command](args)
         sys.stdout.flush()
         return result

@@ -16,7 +16,7 @@ from ganeti_vc.addresses import LARGE_NETWORKS, Address, AddressPlan, Network
 from ganeti_vc.daemons import DAEMONS
 from ganeti_vc.errors import ConfigError
 from ganeti_vc.initext import line_of
-from ganeti_vc.keys import KEYS, SECTION_DOCS, VALIDATOR, configspec
+from ganeti_vc.keys import KEYS, SECTION_DOCS, VALIDATOR, configspec, mebibytes
 from ganeti_vc.names import ClusterId, NodeId
 
 
@@ -28,6 +28,9 @@ class NodeConfig:
     address: Address
     secondary: Address | None
     daemon_args: Mapping[str, str]  #: what each daemon is started with, by name
+    memory: int | None = None  #: MiB; None: the machine's, as with the others
+    cpus: int | None = None
+    disk: int | None = None  #: MiB
 
 
 @dataclass(frozen=True)
@@ -122,7 +125,7 @@ def parse(cluster: ClusterId, text: str, written: bool = True) -> ClusterConfig:
     result = raw.validate(VALIDATOR, preserve_errors=True)
     for where, name in get_extra_values(raw):
         section = "/".join(where)
-        known = [k.name for k in KEYS if k.section == (where[0] if where else "")]
+        known = [k.name for k in KEYS if k.section == (where[0] if where else "") and (where[1:] or not k.single)]
         if not where:
             raise reporter.error(
                 name if isinstance(raw[name], dict) else "",
@@ -163,13 +166,22 @@ def _interpret(cluster: ClusterId, raw: Mapping[str, Any], reporter: _Reporter) 
             raise reporter.error("cluster", "secondary_network", f"{secondary.network} has no room",
                                  "give an IPv4 network for as many nodes")  # fmt: skip
     node_names = [f"node{number}{suffix}" for number in range(1, top["nodes"] + 1)]
-    special = dict(raw["nodes"])
+    special = {name: value for name, value in raw["nodes"].items() if isinstance(value, dict)}
+    common = {key: value for key, value in raw["nodes"].items() if key not in special}
     for name in special:
         if name not in node_names:
             raise reporter.error(f"nodes/{name}", "", "there is no such node",
                                  f"the nodes are {node_names[0]} to {node_names[-1]}")  # fmt: skip
     nodes = tuple(
-        _node(cluster.node(name), index, plan, secondary, special.get(name, {}), raw["daemons"], reporter)
+        _node(
+            cluster.node(name),
+            index,
+            plan,
+            secondary,
+            common | {key: value for key, value in special.get(name, {}).items() if value},
+            raw["daemons"],
+            reporter,
+        )
         for index, name in enumerate(node_names)
     )
     config = ClusterConfig(
@@ -219,15 +231,25 @@ def _node(
                                  "take an address of the network")  # fmt: skip
     # noded's memory lock would pin the memory of every node (upstream's vcluster-setup does the same).
     own = {"noded": "--no-mlock"}
+    # The remote API is the cluster's, on the address that moves with the master.
+    bind = {daemon.name: plan.cluster if daemon.name == "rapi" else address for daemon in DAEMONS}
     args = {
         daemon.name: " ".join(
             part
-            for part in (own.get(daemon.name, ""), f"-b {address}" if daemon.port else "", extra[daemon.name])
+            for part in (own.get(daemon.name, ""), f"-b {bind[daemon.name]}" if daemon.port else "", extra[daemon.name])
             if part
         )
         for daemon in DAEMONS
     }
-    return NodeConfig(node, address, secondary.node(index) if secondary else None, args)
+    return NodeConfig(
+        node,
+        address,
+        secondary.node(index) if secondary else None,
+        args,
+        memory=mebibytes(special["memory"]) if special["memory"] else None,
+        cpus=int(special["cpus"]) if special["cpus"] else None,
+        disk=mebibytes(special["disk"]) if special["disk"] else None,
+    )
 
 
 def _check_unique(config: ClusterConfig, reporter: _Reporter) -> None:

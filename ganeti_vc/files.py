@@ -61,14 +61,20 @@ def rewrite(path: Path, text: str) -> None:
             os.unlink(temporary)
             raise
         return
+    rewrite_in_place(path, text)
+
+
+def rewrite_in_place(path: Path, text: str) -> None:
+    """Replace the text of a file that stays the same one, in one go; a full disk leaves it as it was."""
     data = text.encode(errors="surrogateescape")
+    size = path.stat().st_size
     with open(path, "r+b") as file:
         try:
-            file.seek(status.st_size)
-            file.write(b"\n" * max(0, len(data) - status.st_size))
+            file.seek(size)
+            file.write(b"\n" * max(0, len(data) - size))
             file.flush()
         except OSError:
-            file.truncate(status.st_size)
+            file.truncate(size)
             raise
         file.seek(0)
         file.write(data)

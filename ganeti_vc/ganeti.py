@@ -5,18 +5,22 @@ from __future__ import annotations
 
 import json
 import re
+import secrets
 import shlex
+import shutil
 import subprocess
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from ganeti_vc import files, names, nodedir
 from ganeti_vc.config import ClusterConfig, NodeConfig
 from ganeti_vc.errors import StepFailed, VclusterError
 from ganeti_vc.names import ClusterId, NodeId
 from ganeti_vc.observed import Initialised
 from ganeti_vc.process import run
 
+RAPI_USER = "gnt-vcluster"
 DAEMON_UTIL = Path("/usr/lib/ganeti/daemon-util")
 
 
@@ -72,7 +76,7 @@ def expected_units(node: NodeId, master: NodeId | None) -> list[str]:
 
 def command(node: NodeId, *argv: str, check: bool = True) -> subprocess.CompletedProcess[str]:
     """Run a Ganeti command on a node and keep its output."""
-    return run(argv, environment=node.environment, check=check)
+    return run(argv, prefix=[str(names.LIB_DIR / "enter"), node.name], environment=node.environment, check=check)
 
 
 def init_command(config: ClusterConfig) -> list[str]:
@@ -81,7 +85,7 @@ def init_command(config: ClusterConfig) -> list[str]:
     argv = [
         "gnt-cluster", "init", "--no-etc-hosts", "--no-ssh-init",
         f"--master-netdev={config.device}",
-        f"--node-parameters=ssh_port={config.ssh_port}",
+        f"--node-parameters=ssh_port={config.ssh_port},oob_program={names.LIB_DIR / 'oob'}",
         f"--enabled-hypervisors={','.join(settings.enabled_hypervisors)}",
         f"--enabled-disk-templates={','.join(settings.enabled_disk_templates)}",
         f"--nic-parameters=mode={settings.nic_mode},link={config.device}",
@@ -89,9 +93,9 @@ def init_command(config: ClusterConfig) -> list[str]:
         f"--candidate-pool-size={settings.candidate_pool_size}",
     ]  # fmt: skip
     if "file" in settings.enabled_disk_templates:
-        argv.append(f"--file-storage-dir={config.id.file_storage}")
+        argv.append(f"--file-storage-dir={nodedir.FILE_STORAGE}")
     if "sharedfile" in settings.enabled_disk_templates:
-        argv.append(f"--shared-file-storage-dir={config.id.shared_file_storage}")
+        argv.append(f"--shared-file-storage-dir={nodedir.SHARED_FILE_STORAGE}")
     if first.secondary is not None:
         argv += ["--primary-ip-version=6", f"--secondary-ip={first.secondary}"]
     return [*argv, *shlex.split(settings.init_options), config.name]
@@ -99,6 +103,15 @@ def init_command(config: ClusterConfig) -> list[str]:
 
 def init(config: ClusterConfig) -> None:
     command(config.nodes[0].id, *init_command(config))
+
+
+def make_rapi_user(config: ClusterConfig) -> None:
+    """A user of the remote API who may write (ganeti-rapi(8)), with a random password for root to read."""
+    password, node = secrets.token_urlsafe(18), config.nodes[0].id
+    files.write(config.id.rapi_password, f"{password}\n", 0o600)
+    users = node.data_dir / "rapi/users"
+    files.write(users, f"{RAPI_USER} {password} write\n", 0o640)
+    shutil.chown(users, "gnt-rapi", "gnt-masterd")  # as ensure-dirs has it
 
 
 def node_names(master: NodeId) -> list[str]:

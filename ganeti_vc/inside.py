@@ -8,7 +8,7 @@ import re
 import subprocess
 from collections.abc import Sequence
 
-from ganeti_vc import config, ganeti, names
+from ganeti_vc import config, ganeti, names, view
 from ganeti_vc.errors import CannotRun, UsageError, VclusterError
 from ganeti_vc.names import ClusterId, NodeId
 from ganeti_vc.process import BASE_ENVIRONMENT
@@ -64,6 +64,7 @@ def check_up(node: NodeId) -> None:
 def replace(node: NodeId, argv: Sequence[str]) -> int:
     """Become a command on a node. Returns only when it cannot be run."""
     check_up(node)
+    view.enter(node.name)
     try:
         os.execvpe(argv[0], list(argv), environment(node))
     except OSError as err:
@@ -72,11 +73,8 @@ def replace(node: NodeId, argv: Sequence[str]) -> int:
 
 def run_captured(node: NodeId, argv: Sequence[str]) -> subprocess.CompletedProcess[str]:
     check_up(node)
-    try:
-        return subprocess.run(argv, env=environment(node), stdin=subprocess.DEVNULL, capture_output=True,
-                              text=True, errors="replace")  # fmt: skip
-    except OSError as err:
-        raise CannotRun(node.name, argv[0], err) from None
+    return subprocess.run([names.LIB_DIR / "enter", node.name, *argv], env=environment(node),
+                          stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace")  # fmt: skip
 
 
 def shell(node: NodeId) -> int:

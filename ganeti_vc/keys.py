@@ -29,6 +29,7 @@ class Key:
     check: str
     default: str
     doc: str
+    single: bool = False  #: of [nodes]: only for one node, in its subsection
 
 
 _IPOLICY = (
@@ -71,21 +72,30 @@ KEYS = (
         "Further options for gnt-cluster init, as in a shell command."),
     *(Key("daemons", daemon.name, "text", "",
           f"Further arguments for ganeti-{daemon.name} on every node (for example -d).") for daemon in DAEMONS),
+    Key("nodes", "memory", "size", "",
+        "Memory of each node, for example 16G; empty: all that the machine has."),
+    Key("nodes", "cpus", "number", "",
+        "Number of processors of each node; empty: those of the machine."),
+    Key("nodes", "disk", "size", "",
+        "Size of each node's file storage, for example 100G (it takes only the space that is used); empty: the machine's."),
     Key("nodes", "address", "address", "",
-        "Address of this node instead of the planned one. Keys of [nodes] stand in a subsection per node, [[NODE]]."),
+        "Address of this node instead of the planned one.", single=True),
 )  # fmt: skip
 
 SECTION_DOCS = {
     "cluster": "What the cluster looks like from outside.",
     "ganeti": "What gnt-cluster init is told. Later changes go through gnt-cluster modify.",
     "daemons": "Arguments for Ganeti's daemons.",
-    "nodes": "What differs per node.",
+    "nodes": "The nodes' hardware, as they have it; for one node in a subsection of its name, [[NODE]].",
 }
 
 #: The packaged interval (units/ganeti-watcher@.timer).
 DEFAULT_INTERVAL = "5min"
 
 _SYSTEMD_SPAN = re.compile(r"([0-9]+ ?(s|sec|min|m|h|hr|d)? ?)+")
+_SIZE = re.compile(r"[0-9]{1,7}[MGT]", re.ASCII)
+#: MiB. Less makes no file system, and no Ganeti node.
+SMALLEST = 64
 _DEVICE = re.compile(r"[A-Za-z0-9_.-]*")
 
 
@@ -129,6 +139,23 @@ def _check_address(value: object) -> str:
         raise ValidateError(f"{err}: give an address such as 192.0.2.10") from None
 
 
+def _check_size(value: object) -> str:
+    if value and (not isinstance(value, str) or not _SIZE.fullmatch(value) or mebibytes(value) < SMALLEST):
+        raise ValidateError(f"{value!r} is no size of at least {SMALLEST}M: write for example 512M, 16G or 1T")
+    return str(value)
+
+
+def mebibytes(size: str) -> int:
+    """What a size such as 16G is in MiB."""
+    return int(size[:-1]) << {"M": 0, "G": 10, "T": 20}[size[-1]]
+
+
+def _check_number(value: object) -> str:
+    if value and (not isinstance(value, str) or not value.isdecimal() or not 1 <= int(value) <= 4096):
+        raise ValidateError(f"{value!r} is no number from 1 to 4096")
+    return str(value)
+
+
 def _check_device(value: object) -> str:
     if not isinstance(value, str) or not _DEVICE.fullmatch(value) or len(value) > names.MAX_DEVICE:
         raise ValidateError(
@@ -156,6 +183,8 @@ VALIDATOR = Validator(
         "domain": _check_domain,
         "network": _check_network,
         "address": _check_address,
+        "size": _check_size,
+        "number": _check_number,
         "device": _check_device,
         "interval": _check_interval,
         "words": _check_words,
@@ -164,19 +193,21 @@ VALIDATOR = Validator(
 )
 
 
+def _spec(key: Key) -> str:
+    default = f'"{key.default}"'
+    if key.check.startswith("words("):
+        default = "list(" + ", ".join(f'"{word}"' for word in key.default.split(", ")) + ")"
+    check = key.check[:-1] + ", " if key.check.endswith(")") else key.check + "("
+    return f"{key.name} = {check}default={default})"
+
+
 def configspec() -> ConfigObj:
     lines: list[str] = []
     for section in SECTION_DOCS:
-        lines.append(f"[{section}]")
+        keys = [key for key in KEYS if key.section == section]
+        lines += [f"[{section}]", *(_spec(key) for key in keys if not key.single)]
         if section == "nodes":
-            lines.append("[[__many__]]")
-        for key in KEYS:
-            if key.section == section:
-                default = f'"{key.default}"'
-                if key.check.startswith("words("):
-                    default = "list(" + ", ".join(f'"{word}"' for word in key.default.split(", ")) + ")"
-                check = key.check[:-1] + ", " if key.check.endswith(")") else key.check + "("
-                lines.append(f"{key.name} = {check}default={default})")
+            lines += ["[[__many__]]", *map(_spec, keys)]
     return ConfigObj(lines, interpolation=False, list_values=False, _inspec=True)
 
 
@@ -190,8 +221,8 @@ def render(values: Mapping[str, str]) -> str:
             if key.section != section:
                 continue
             lines.append(f"# {key.doc}")
-            if section == "nodes":
-                lines += ["# [[node1]]", f"#   {key.name} = 192.0.2.10"]
+            if key.single:
+                lines += ["# [[node1]]", f"# {key.name} ="]
             elif section == "cluster" and key.name in values:
                 lines.append(f"{key.name} = {values[key.name]}")
             elif section == "cluster" and key.default and key.name != "secondary_network":

@@ -57,6 +57,9 @@ def reconcile(systemd: Systemd) -> dict[str, str]:
     Returns what is wrong with which cluster; those are left as they are.
     """
     with files.lock(names.STATE_DIR):
+        if not names.GANETI_RUN_DIR.exists():
+            names.MADE_GANETI_RUN_DIR.touch()
+            names.GANETI_RUN_DIR.mkdir()
         good, bad = read_configs()
         apply.apply_all(plan.undeclared({*good, *bad}, apply.observe({})), systemd, _log_step)
         observed = apply.observe(good)
@@ -82,9 +85,11 @@ def undo(systemd: Systemd) -> None:
         observed = apply.observe({})
         for cluster in sorted(plan.known_clusters(observed)):
             apply.apply_all(plan.runtime_gone(cluster, observed), systemd, _log_step)
-    if sshd.MADE_SSHD_DIR.exists() and systemd.active_state("ssh.service") != "active":
-        with contextlib.suppress(OSError):  # somebody else uses it, or has removed it
-            os.rmdir(sshd.PRIVSEP_DIR)
+    used = sshd.PRIVSEP_DIR if systemd.active_state("ssh.service") == "active" else None
+    for note, directory in ((sshd.MADE_SSHD_DIR, sshd.PRIVSEP_DIR), (names.MADE_GANETI_RUN_DIR, names.GANETI_RUN_DIR)):
+        if note.exists() and directory != used:
+            with contextlib.suppress(OSError):  # somebody else uses it, or has removed it
+                directory.rmdir()
     shutil.rmtree(names.RUN_DIR, ignore_errors=True)
 
 

@@ -24,6 +24,9 @@ LINK_DIR = Path("/etc/systemd/system")
 UNIT_DIR = Path("/usr/lib/systemd/system")
 SSH_CONFIG_DIR = Path("/etc/ssh/ssh_config.d")
 HOSTS_FILE = Path("/etc/hosts")
+#: Ganeti's run directory of a machine: a node's own shows there (view.py), so it has to be there. The note says
+#: that we made it.
+GANETI_RUN_DIR, MADE_GANETI_RUN_DIR = Path("/run/ganeti"), RUN_DIR / "made-run-ganeti"
 MANAGER_SOCKET = RUN_DIR / "manager.socket"
 
 MANAGER_SERVICE = "ganeti-vcluster.service"
@@ -70,12 +73,14 @@ class ClusterId:
         return self.directory / ".ssh"
 
     @property
-    def file_storage(self) -> Path:
-        return self.directory / ".storage" / "file"
+    def shared_file_storage(self) -> Path:
+        """Where the one shared file storage of all nodes is."""
+        return self.directory / ".shared-file-storage"
 
     @property
-    def shared_file_storage(self) -> Path:
-        return self.directory / ".storage" / "shared"
+    def rapi_password(self) -> Path:
+        """The password of the remote API's user, for root only."""
+        return self.directory / "rapi-password"
 
     @property
     def marker(self) -> Path:

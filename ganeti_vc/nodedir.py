@@ -13,7 +13,13 @@ from ganeti_vc import names
 from ganeti_vc.config import ClusterConfig, NodeConfig
 from ganeti_vc.daemons import DAEMONS
 
+#: Ganeti's defaults, as seen on a node (view.py).
+FILE_STORAGE = Path("/srv/ganeti/file-storage")
+SHARED_FILE_STORAGE = Path("/srv/ganeti/shared-file-storage")
+
 DIRECTORIES = (
+    "srv/ganeti/file-storage",
+    "srv/ganeti/os",
     "etc/default",
     "etc/ganeti",
     "var/lock",
@@ -34,10 +40,29 @@ def defaults_file(node: NodeConfig) -> str:
 # whose section [daemons] takes further arguments: changes here are overwritten.
 {arguments}GANETI_ROOTDIR='{node.id.rootdir}'
 GANETI_HOSTNAME='{node.id.name}'
-GANETI_VNODE_ADDRESS='{node.address}'
 # Daemons of this node are units; Ganeti's daemon-util leaves them to us.
-case $0 in */daemon-util) exec {names.LIB_DIR}/daemon-util "$@" ;; esac
+case $0 in */daemon-util) export GANETI_ROOTDIR GANETI_HOSTNAME; exec {names.LIB_DIR}/daemon-util "$@" ;; esac
 """
+
+
+def hardware_files(node: NodeConfig) -> dict[Path, str]:
+    """What /proc says of a node's memory and processors (proc(5)), where its configuration does.
+
+    Ganeti reads these lines (hv_base.GetLinuxNodeInfo): Active is what the node itself uses. What
+    instances of the fake hypervisor use it subtracts by itself.
+    """
+    made = {}
+    if node.memory:
+        own = min(256, node.memory // 8)
+        figures = {"MemTotal": node.memory, "MemFree": node.memory - own, "MemAvailable": node.memory - own, "Buffers": 0,
+                   "Cached": 0, "SwapCached": 0, "Active": own, "Inactive": 0, "SwapTotal": 0, "SwapFree": 0}  # fmt: skip
+        made["meminfo"] = "".join(f"{name + ':':15} {figure << 10:12} kB\n" for name, figure in figures.items())
+    if node.cpus:
+        made["cpuinfo"] = "".join(
+            f"processor\t: {number}\nvendor_id\t: ganeti-vcluster\nmodel name\t: virtual node\n\n"
+            for number in range(node.cpus)
+        )
+    return {node.id.rootdir / "proc" / name: text for name, text in made.items()}
 
 
 def cmd_script(node: NodeConfig) -> str:
@@ -47,12 +72,10 @@ def cmd_script(node: NodeConfig) -> str:
 # Run a command on virtual node {node.id.name}: one argument is a shell command line, several are
 # a command and its arguments.
 
-export GANETI_ROOTDIR='{node.id.rootdir}'
-export GANETI_HOSTNAME='{node.id.name}'
-
-[ $# -ne 1 ] || exec bash -c "$1"
-[ $# -ne 0 ] || exec "${{SHELL:-/bin/bash}}"
-exec "$@"
+enter='{names.LIB_DIR}/enter {node.id.name}'
+[ $# -ne 1 ] || exec $enter bash -c "$1"
+[ $# -ne 0 ] || exec $enter "${{SHELL:-/bin/bash}}"
+exec $enter "$@"
 """
 
 
@@ -80,7 +103,7 @@ def files(config: ClusterConfig) -> dict[Path, tuple[str, int]]:
     made: dict[Path, tuple[str, int]] = {}
     for name, text in cluster_scripts(config).items():
         made[config.id.directory / name] = (text, 0o755)
-    storage = f"{config.id.file_storage}\n{config.id.shared_file_storage}\n"
+    storage = f"{FILE_STORAGE}\n{SHARED_FILE_STORAGE}\n"
     for node in config.nodes:
         made[node.id.defaults_file] = (defaults_file(node), 0o644)
         made[node.id.rootdir / "etc/ganeti/file-storage-paths"] = (storage, 0o644)
@@ -88,10 +111,15 @@ def files(config: ClusterConfig) -> dict[Path, tuple[str, int]]:
     return made
 
 
+def links(config: ClusterConfig) -> dict[Path, str]:
+    """Symbolic links below the cluster directory: path and target."""
+    shared = SHARED_FILE_STORAGE.relative_to("/")
+    return {node.id.rootdir / shared: str(config.id.shared_file_storage) for node in config.nodes}
+
+
 def directories(config: ClusterConfig) -> tuple[Path, ...]:
     return (
         config.id.directory,
-        config.id.file_storage,
         config.id.shared_file_storage,
         *(node.id.rootdir / name for node in config.nodes for name in DIRECTORIES),
     )

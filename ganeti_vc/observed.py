@@ -12,7 +12,8 @@ from pathlib import Path
 from ganeti_vc import network
 from ganeti_vc.addresses import Address, Network
 from ganeti_vc.config import ClusterConfig
-from ganeti_vc.names import ClusterId
+from ganeti_vc.disks import Disk
+from ganeti_vc.names import ClusterId, NodeId
 
 
 @dataclass(frozen=True)
@@ -74,3 +75,4 @@ class Observed:
     known_hosts: Mapping[ClusterId, str] = field(default_factory=dict)
     use_pam: bool = False
     initialised: Mapping[ClusterId, Initialised] = field(default_factory=dict)
+    disks: Mapping[NodeId, Disk] = field(default_factory=dict)

@@ -33,9 +33,12 @@ from ganeti_vc.steps import (
     Remove,
     RemoveBridge,
     RemoveEmpty,
+    SetDisk,
     SetHosts,
+    ShowHardware,
     Step,
     StopUnits,
+    Unmount,
     WriteFile,
     WriteLedger,
 )
@@ -114,6 +117,7 @@ def lasting(config: ClusterConfig, observed: Observed) -> list[Step]:
     files = _write(lasting_files(config), observed)
     obsolete = [Remove(node.id.watcher_drop_in) for node in config.nodes
                 if config.watcher_interval == DEFAULT_INTERVAL and node.id.watcher_drop_in in observed.files]  # fmt: skip
+    steps += _link(nodedir.links(config), observed)
     links = _link(unit_links(config), observed)
     drop_ins = bool(obsolete) or any(
         isinstance(step, WriteFile) and names.LINK_DIR in step.path.parents for step in files
@@ -157,6 +161,7 @@ def check_host(config: ClusterConfig, observed: Observed) -> None:
 
     error = functools.partial(key_error, config)
     check_initialised(config, observed)
+    check_disks(config, observed)
     ledger = observed.ledgers.get(config.id)
     ours = {(led.device, address) for led in observed.ledgers.values() for address in led.addresses}
     devices = {led.device for led in observed.ledgers.values() if led.own_bridge}
@@ -238,7 +243,39 @@ def runtime(config: ClusterConfig, observed: Observed) -> list[Step]:
     steps += [*files, *_link(wanted_links, observed)]
     if any(isinstance(step, WriteFile) and step.path.name == "listen" for step in files):
         steps.append(ReloadSshd(config.id))
+    return [*steps, *hardware(config, observed)]
+
+
+def hardware(config: ClusterConfig, observed: Observed) -> list[Step]:
+    """The nodes' memory, processors and disks."""
+    steps: list[Step] = []
+    for node in config.nodes:
+        wanted = nodedir.hardware_files(node)
+        for name in ("meminfo", "cpuinfo"):
+            path = node.id.rootdir / "proc" / name
+            present = observed.files[path][0] if path in observed.files else None
+            if wanted.get(path) != present:
+                steps.append(ShowHardware(node.id, path, wanted.get(path)))
+        disk = observed.disks.get(node.id)
+        if node.disk and (disk is None or not disk.mounted or disk.size < node.disk):
+            steps.append(SetDisk(node.id, node.disk))
     return steps
+
+
+def _unmount(nodes: Iterable[NodeId], observed: Observed) -> list[Step]:
+    return [Unmount(node) for node in sorted(nodes) if node in observed.disks and observed.disks[node].mounted]
+
+
+def check_disks(config: ClusterConfig, observed: Observed) -> None:
+    """Refuse to make a disk smaller or to take it away, or to hide files below it: they would be lost."""
+    for node in config.nodes:
+        disk = observed.disks.get(node.id)
+        if disk and disk.used and node.disk:
+            raise ConfigError(f"{config.source}: [nodes] disk: {node.id.name} has files in the machine's storage already",
+                              "first move or remove its instances")  # fmt: skip
+        if disk and (node.disk or 0) < disk.size:
+            raise ConfigError(f"{config.source}: [nodes] disk: the disk of {node.id.name} has {disk.size}M already "
+                              "and can only become larger", f"set it back, or: gnt-vcluster destroy {config.id.name}")  # fmt: skip
 
 
 def _network_gone(cluster: ClusterId, ledger: Ledger, observed: Observed) -> list[Step]:
@@ -259,7 +296,7 @@ def _network_gone(cluster: ClusterId, ledger: Ledger, observed: Observed) -> lis
 
 def runtime_gone(cluster: ClusterId, observed: Observed) -> list[Step]:
     """Take away everything `runtime` made for this cluster, by what is recorded and found."""
-    steps: list[Step] = []
+    steps = _unmount((node for node in observed.disks if node.cluster == cluster), observed)
     if cluster in observed.ledgers:
         steps += _network_gone(cluster, observed.ledgers[cluster], observed)
     if cluster in hosts.clusters_in(observed.hosts):
@@ -302,7 +339,7 @@ def nodes_gone(cluster: ClusterId, nodes: Iterable[NodeId], observed: Observed) 
         unlinked.append(Remove(names.LINK_DIR / f"{node.target}.requires"))
         if node.watcher_drop_in in observed.files:
             unlinked.append(Remove(node.watcher_drop_in.parent))
-    return [*steps, *unlinked, ReloadSystemd()]
+    return [*steps, *unlinked, *_unmount(nodes, observed), ReloadSystemd()]
 
 
 def cluster_gone(cluster: ClusterId, observed: Observed, last: bool) -> list[Step]:

@@ -26,6 +26,7 @@ BASE_ENVIRONMENT = {
 def run(
     argv: Sequence[str],
     *,
+    prefix: Sequence[str] = (),
     environment: Mapping[str, str] | None = None,
     check: bool = True,
 ) -> subprocess.CompletedProcess[str]:
@@ -33,12 +34,13 @@ def run(
 
     A Ctrl-C, or even our own death, does not cut it short: it ends by itself, and as it inherits the
     lock (files.lock), whoever comes next waits for it. Its output goes to files, because a pipe would
-    break with us. With `check`, raises StepFailed with the program's own words.
+    break with us. `prefix` stands before the program and in no message. With `check`, raises
+    StepFailed with the program's own words.
     """
-    log.debug("run: %s", shlex.join(argv))
+    log.debug("run: %s", shlex.join([*prefix, *argv]))
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         child = subprocess.Popen(
-            argv,
+            [*prefix, *argv],
             env={**BASE_ENVIRONMENT, **(environment or {})},
             stdin=subprocess.DEVNULL,
             stdout=out,

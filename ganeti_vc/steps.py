@@ -9,7 +9,7 @@ from typing import TypeAlias
 
 from ganeti_vc import names, sshd
 from ganeti_vc.addresses import Address, Network
-from ganeti_vc.names import ClusterId
+from ganeti_vc.names import ClusterId, NodeId
 from ganeti_vc.observed import Ledger
 
 
@@ -31,6 +31,39 @@ class WriteFile:
 
     def __str__(self) -> str:
         return f"write {self.path}"
+
+
+@dataclass(frozen=True)
+class ShowHardware:
+    """A file below NODE/proc, to be seen at its place on the node from now on; without a text, the machine's again."""
+
+    node: NodeId
+    path: Path
+    text: str | None
+
+    def __str__(self) -> str:
+        return f"{'write' if self.text else 'remove'} {self.path}"
+
+
+@dataclass(frozen=True)
+class SetDisk:
+    """A node's own disk: made if missing, grown to `size` MiB, mounted."""
+
+    node: NodeId
+    size: int
+
+    def __str__(self) -> str:
+        return f"mount a disk of {self.size} MiB on {self.node.name}"
+
+
+@dataclass(frozen=True)
+class Unmount:
+    """A node's own disk."""
+
+    node: NodeId
+
+    def __str__(self) -> str:
+        return f"unmount the disk of {self.node.name}"
 
 
 @dataclass(frozen=True)
@@ -173,4 +206,5 @@ class ReloadSshd:
 Step: TypeAlias = (
     MakeDirectories | WriteFile | Remove | Discard | RemoveEmpty | Link | MakeKey | SetHosts | WriteLedger
     | MakeBridge | RemoveBridge | ChangeAddresses | ChangeRoute | StopUnits | ReloadSystemd | ReloadSshd
+    | ShowHardware | SetDisk | Unmount
 )  # fmt: skip

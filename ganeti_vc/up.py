@@ -229,6 +229,7 @@ def initialise(made: ClusterConfig, progress: Progress, outcome: Outcome) -> Nod
         with progress.step(f"gnt-cluster init on {first.id.name}"):
             made.id.marker.touch()
             ganeti.init(made)
+            ganeti.make_rapi_user(made)
             made.id.marker.unlink()
         outcome.changes.append("gnt-cluster init")
         master = first.id

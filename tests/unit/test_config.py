@@ -27,6 +27,12 @@ def test_a_domain_is_appended_to_every_name() -> None:
     assert [name for _, name in made.hosts] == ["cluster.example.com", "node1.example.com", "instance1.example.com"]
 
 
+def test_hardware_of_all_nodes_and_of_one() -> None:
+    made = config.parse(DEFAULT, "[nodes]\nmemory = 16G\ncpus = 8\n[[node2]]\nmemory = 512M\ndisk = 1T\n")
+    assert [(node.memory, node.cpus, node.disk) for node in made.nodes] == [
+        (16384, 8, None), (512, 8, 1 << 20), (16384, 8, None)]  # fmt: skip
+
+
 def test_ipv6_nodes_have_ipv4_secondaries() -> None:
     made = config.parse(DEFAULT, "[cluster]\nnetwork = fd00::/64\n")
     assert str(made.nodes[0].address) == "fd00::a" and str(made.nodes[0].secondary) == "198.18.0.10"
@@ -52,6 +58,10 @@ def test_ipv6_nodes_have_ipv4_secondaries() -> None:
         ("[cluster]\ndevice = averyverylongname\n", ["device", "13"]),
         ("[ganeti]\nnic_mode = foo\n", ["line 2", "nic_mode", "foo", "bridged"]),
         ("[daemons]\nnoded = '-d; rm'\n[nodes]\n[[node1]]\naddress = 1.2.3.4\n", ["node1", "address", "192.0.2.0/24"]),
+        ("[nodes]\nmemory = much\n", ["line 2", "[nodes]", "memory", "much", "16G"]),
+        ("[nodes]\ncpus = 0\n", ["line 2", "cpus", "0"]),
+        ("[nodes]\n[[node1]]\ndisk = 1K\n", ["line 3", "[[node1]]", "disk", "1K", "64M"]),
+        ("[nodes]\naddress = 192.0.2.11\n", ["line 2", "address", "unknown key", "memory"]),
         ("[nodes]\n[[node9]]\n", ["line 2", "[[node9]]", "no such node"]),
         ("[nodes]\n[[node1]]\nadress = 192.0.2.11\n", ["line 3", "[[node1]]", "adress", "unknown key"]),
         ("[nodes]\n[[node1]]\naddress = 192.0.2.11\n", ["192.0.2.11", "node1", "node2"]),

@@ -1,0 +1,178 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""A node's view of the machine: being on a node, as far as files, figures and the host name go.
+
+Ganeti virtualises only part of its paths by GANETI_ROOTDIR; the others, and the figures of /proc,
+would be the same on all nodes. So the daemons that act on the machine, and every session on a node
+(ssh, exec, shell, cmd), live in a mount namespace in which the standard places are the node's own:
+
+  /srv, /var/lib/ganeti, /var/log/ganeti, /run/ganeti, /etc/ganeti, /etc/default/ganeti
+                        those below the node directory
+  /proc/meminfo, /proc/cpuinfo
+                        the node's hardware, where its configuration says one
+  NODE/var/lib/ganeti/export of another node
+                        the node's own: the master sends its own path there (backend.py,
+                        _GetImportExportIoCommand), and Ganeti follows symbolic links
+
+and in a UTS namespace with the node's name. `reboot` and its like act on the node
+(tools/node-systemctl), and the capability to do otherwise is dropped. noded makes them; who comes later joins noded's.
+Imported at each start of a daemon and of a session: light, and the standard library only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import socket
+from collections.abc import Iterator
+
+REGISTRY = "/run/ganeti-vcluster/nodes"
+LIB_DIR = "/usr/lib/ganeti-vcluster"
+#: Programs that are others on a node: tools/node-NAME says why. Those of the machine stand in LIB_DIR then.
+REPLACED = ("systemctl", "socat")
+
+#: Below the node directory, and where it shows. What the machine lacks is left out.
+DIRECTORIES = (
+    ("srv", "/srv"),
+    ("var/lib/ganeti", "/var/lib/ganeti"),
+    ("var/log/ganeti", "/var/log/ganeti"),
+    ("var/run/ganeti", "/run/ganeti"),
+    ("etc/ganeti", "/etc/ganeti"),
+    ("etc/default/ganeti", "/etc/default/ganeti"),
+    ("proc/meminfo", "/proc/meminfo"),
+    ("proc/cpuinfo", "/proc/cpuinfo"),
+)
+#: With more nodes than this, only exports of master candidates are redirected: a mount each.
+MANY_NODES = 64
+
+_CLONE_NEWNS, _CLONE_NEWUTS = 0x00020000, 0x04000000
+_MS_RDONLY, _MS_REMOUNT, _MS_BIND, _MS_REC, _MS_SLAVE = 1, 32, 4096, 16384, 1 << 19
+_PR_CAPBSET_DROP, _CAP_SYS_BOOT = 24, 22
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def _check(result: int, what: str) -> None:
+    if result:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), what)
+
+
+def _mount(source: str, target: str, flags: int) -> None:
+    _check(_libc.mount(source.encode(), target.encode(), None, ctypes.c_ulong(flags), None), target)
+
+
+def _bind(source: str, target: str) -> None:
+    """With all that is mounted below, such as a node's own disk."""
+    _mount(source, target, _MS_BIND | _MS_REC)
+
+
+def rootdir_of(node: str) -> str:
+    """The node directory. Raises FileNotFoundError when the node is not set up."""
+    return os.readlink(f"{REGISTRY}/{node}")
+
+
+def environment(node: str) -> dict[str, str]:
+    return {"GANETI_ROOTDIR": rootdir_of(node), "GANETI_HOSTNAME": node}
+
+
+def noded_pid(node: str) -> int:
+    """The node's noded, 0 when it does not run. What the file says is held against the control group."""
+    with contextlib.suppress(OSError, ValueError):
+        with open(f"{rootdir_of(node)}/var/run/ganeti/ganeti-noded.pid") as stream:
+            pid = int(stream.read())
+        with open(f"/proc/{pid}/cgroup") as stream:
+            if stream.read().rstrip().endswith(f"/ganeti-noded@{node}.service"):
+                return pid
+    return 0
+
+
+def enter(node: str) -> None:
+    """Move this process (it must have one thread) into a node's view; its working directory stays.
+
+    Raises OSError; FileNotFoundError when the node is not set up on this machine now.
+    """
+    here = os.getcwd()
+    pid = noded_pid(node)
+    if not pid or not _join(pid):
+        make(node)
+    _libc.prctl(_PR_CAPBSET_DROP, _CAP_SYS_BOOT, 0, 0, 0)
+    try:
+        os.chdir(here)
+    except OSError:
+        os.chdir("/")
+
+
+def leave() -> None:
+    """Back to the machine's own view, if this process is on a node."""
+    if socket.gethostname() == os.environ.get("GANETI_HOSTNAME") and _join(1):
+        with contextlib.suppress(OSError):
+            os.chdir(os.environ.get("PWD", "/"))
+
+
+def _join(pid: int) -> bool:
+    """Enter the namespaces of a process; False when it is gone."""
+    try:
+        fds = [os.open(f"/proc/{pid}/ns/{name}", os.O_RDONLY | os.O_CLOEXEC) for name in ("uts", "mnt")]
+    except FileNotFoundError:
+        return False
+    for fd in fds:
+        _check(_libc.setns(fd, 0), f"namespace of process {pid}")
+        os.close(fd)
+    return True
+
+
+def make(node: str) -> None:
+    """Give this process a new view of the machine, that of a node."""
+    rootdir = rootdir_of(node)
+    _prepare(rootdir)
+    _check(_libc.unshare(_CLONE_NEWNS | _CLONE_NEWUTS), "unshare")
+    # What the machine mounts later shows here; what is mounted here shows nowhere else.
+    _mount("", "/", _MS_SLAVE | _MS_REC)
+    socket.sethostname(node)
+    for other in _others(rootdir):
+        _bind(f"{rootdir}/var/lib/.elsewhere", f"{other}/var/lib/ganeti")
+    for name, target in DIRECTORIES:
+        source = f"{rootdir}/{name}"
+        if os.path.exists(source) and os.path.exists(target):
+            _bind(source, target)
+    for name in REPLACED:
+        if os.path.exists(f"/usr/bin/{name}"):
+            _bind(f"/usr/bin/{name}", f"{LIB_DIR}/{name}")
+            _bind(f"{LIB_DIR}/node-{name}", f"/usr/bin/{name}")
+    if os.path.exists("/proc/sysrq-trigger"):
+        _bind("/proc/sysrq-trigger", "/proc/sysrq-trigger")
+        _mount("", "/proc/sysrq-trigger", _MS_REMOUNT | _MS_BIND | _MS_RDONLY)
+
+
+def _prepare(rootdir: str) -> None:
+    """What Ganeti removes with a node or changes with its version, and the view needs."""
+    os.makedirs(f"{rootdir}/var/lib/ganeti/export", mode=0o750, exist_ok=True)
+    os.makedirs(f"{rootdir}/var/lib/.elsewhere", exist_ok=True)
+    _link(f"{rootdir}/var/lib/ganeti/export", f"{rootdir}/var/lib/.elsewhere/export")
+    for name in ("lib", "share"):
+        # Ganeti's own links to its version: `gnt-node add` makes them on some nodes only.
+        if not os.path.exists(f"{rootdir}/etc/ganeti/{name}"):
+            _link(os.readlink(f"/etc/ganeti/{name}"), f"{rootdir}/etc/ganeti/{name}")
+
+
+def _link(target: str, path: str) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        if os.readlink(path) == target:
+            return
+        os.unlink(path)
+    os.symlink(target, path)
+
+
+def _others(rootdir: str) -> Iterator[str]:
+    """Directories of the cluster's other nodes; of many, only of those that may become the master."""
+    cluster, own = os.path.split(rootdir)
+    names = [name for name in os.listdir(cluster) if os.path.isdir(f"{cluster}/{name}/var/lib/ganeti")]
+    if len(names) > MANY_NODES:
+        with contextlib.suppress(FileNotFoundError):
+            with open(f"{rootdir}/var/lib/ganeti/ssconf_master_candidates") as stream:
+                candidates = stream.read().split()
+            names = [name for name in names if name in candidates]
+    for name in names:
+        if name != own:
+            yield f"{cluster}/{name}"
