@@ -10,8 +10,9 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
+from pathlib import Path
 
-from ganeti_vc import config, destroy, inside, output, parser, status, up, view
+from ganeti_vc import config, destroy, inside, output, parser, qa, status, up, view
 from ganeti_vc.errors import StepFailed, UsageError, VclusterError
 from ganeti_vc.output import Progress
 from ganeti_vc.systemd import connect
@@ -225,10 +226,26 @@ def do_destroy(args: argparse.Namespace) -> int:
     return 0
 
 
+def do_qa(args: argparse.Namespace) -> int:
+    begin = time.monotonic()
+    junit, log = (Path(name).absolute() if name else None for name in (args.junit, args.log))
+    found = qa.qa(status.default_cluster(args.cluster), args.quick, args.keep, junit, log, _progress(args))
+    counts = {outcome: sum(result.outcome == outcome for result in found)
+              for outcome in ("passed", "failed", "not applicable", "skipped")}  # fmt: skip
+    seconds = time.monotonic() - begin
+    if args.json:
+        output.print_json({"seconds": round(seconds), "counts": counts, "tests": [
+            {"name": result.name, "description": result.description, "outcome": result.outcome,
+             "seconds": round(result.seconds, 1)} for result in found]})  # fmt: skip
+    else:
+        print(", ".join(f"{count} {outcome}" for outcome, count in counts.items()) + f" in {seconds:.0f} s")
+    return 1 if counts["failed"] else 0
+
+
 COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "up": do_up, "create": do_create, "status": do_status, "list": do_list, "exec": do_exec, "shell": do_shell,
     "logs": do_logs, "start": do_power, "stop": do_power, "restart": do_power, "scale": do_scale,
-    "destroy": do_destroy,
+    "destroy": do_destroy, "qa": do_qa,
 }  # fmt: skip
 
 

@@ -52,7 +52,7 @@ def environment(node: NodeId) -> dict[str, str]:
     """The caller's environment, with a path that finds Ganeti, on this node."""
     path = os.environ.get("PATH", "")
     wanted = [part for part in BASE_ENVIRONMENT["PATH"].split(":") if part not in path.split(":")]
-    return {**os.environ, "PATH": ":".join([*filter(None, [path]), *wanted]), **node.environment}
+    return {**os.environ, "PATH": ":".join([*filter(None, [path]), *wanted]), **view.environment(node.name)}
 
 
 def check_up(node: NodeId) -> None:

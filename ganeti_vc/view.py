@@ -29,7 +29,10 @@ from collections.abc import Iterator
 REGISTRY = "/run/ganeti-vcluster/nodes"
 LIB_DIR = "/usr/lib/ganeti-vcluster"
 #: Programs that are others on a node: tools/node-NAME says why. Those of the machine stand in LIB_DIR then.
-REPLACED = ("systemctl", "socat")
+REPLACED = {"systemctl": "/usr/bin/systemctl", "socat": "/usr/bin/socat"}
+SYSRQ = "/proc/sysrq-trigger"
+if not os.path.exists(SYSRQ):
+    REPLACED["gnt-cluster"] = "/usr/sbin/gnt-cluster"
 
 #: Below the node directory, and where it shows. What the machine lacks is left out.
 DIRECTORIES = (
@@ -73,7 +76,9 @@ def rootdir_of(node: str) -> str:
 
 
 def environment(node: str) -> dict[str, str]:
-    return {"GANETI_ROOTDIR": rootdir_of(node), "GANETI_HOSTNAME": node}
+    """Ganeti's two variables (lib/vcluster.py); and a place for temporary files that `gnt-cluster copyfile` takes."""
+    rootdir = rootdir_of(node)
+    return {"GANETI_ROOTDIR": rootdir, "GANETI_HOSTNAME": node, "TMPDIR": f"{rootdir}/tmp"}
 
 
 def noded_pid(node: str) -> int:
@@ -136,19 +141,21 @@ def make(node: str) -> None:
         source = f"{rootdir}/{name}"
         if os.path.exists(source) and os.path.exists(target):
             _bind(source, target)
-    for name in REPLACED:
-        if os.path.exists(f"/usr/bin/{name}"):
-            _bind(f"/usr/bin/{name}", f"{LIB_DIR}/{name}")
-            _bind(f"{LIB_DIR}/node-{name}", f"/usr/bin/{name}")
-    if os.path.exists("/proc/sysrq-trigger"):
-        _bind("/proc/sysrq-trigger", "/proc/sysrq-trigger")
-        _mount("", "/proc/sysrq-trigger", _MS_REMOUNT | _MS_BIND | _MS_RDONLY)
+    for name, program in REPLACED.items():
+        if os.path.exists(program):
+            _bind(program, f"{LIB_DIR}/{name}")
+            _bind(f"{LIB_DIR}/node-{name}", program)
+    if os.path.exists(SYSRQ):
+        _bind(SYSRQ, SYSRQ)
+        _mount("", SYSRQ, _MS_REMOUNT | _MS_BIND | _MS_RDONLY)
 
 
 def _prepare(rootdir: str) -> None:
     """What Ganeti removes with a node or changes with its version, and the view needs."""
     os.makedirs(f"{rootdir}/var/lib/ganeti/export", mode=0o750, exist_ok=True)
     os.makedirs(f"{rootdir}/var/lib/.elsewhere", exist_ok=True)
+    os.makedirs(f"{rootdir}/tmp", exist_ok=True)
+    os.chmod(f"{rootdir}/tmp", 0o1777)
     _link(f"{rootdir}/var/lib/ganeti/export", f"{rootdir}/var/lib/.elsewhere/export")
     for name in ("lib", "share"):
         # Ganeti's own links to its version: `gnt-node add` makes them on some nodes only.

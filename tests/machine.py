@@ -36,7 +36,7 @@ PACKAGES = (
     "systemd", "systemd-sysv", "dbus", "ganeti", "ganeti-os-noop", "openssh-server", "iproute2", "procps",
     "python3-configobj", "python3-dbus", "python3-gi", "python3-openssl", "python3-pyroute2",
     "python3-pystemd", "python3-rich", "python3-sdnotify",
-    "e2fsprogs", "net-tools", "curl", "lsof", "man-db", "bash-completion", "strace",
+    "e2fsprogs", "ganeti-testsuite", "logrotate", "fping", "iptables", "net-tools", "curl", "lsof", "man-db", "bash-completion", "strace",
 )  # fmt: skip
 
 CACHE = Path(os.environ.get("GANETI_VCLUSTER_TEST_CACHE", "/var/cache/ganeti-vcluster-tests"))

@@ -22,7 +22,7 @@ SMALL = ("-B", "memory=128", "--no-nics", "--no-name-check", "--no-ip-check")
 
 
 @pytest.fixture(scope="module")
-def four(machine: Machine) -> Machine:
+def four(machine: Machine) -> Iterator[Machine]:
     """A cluster of four nodes with hardware of their own."""
     # Where a container has no loop devices, the kernel's are still there to be named.
     machine.sh("[ -e /dev/loop-control ] || mknod /dev/loop-control c 10 237; "
@@ -31,17 +31,17 @@ def four(machine: Machine) -> Machine:
     machine.sh(f"sed -i 's/^# memory =.*/memory = 16G/; s/^# cpus =.*/cpus = 8/; s/^# disk =.*/disk = 3G/' {CONF} && "
                f"printf '[[{NODE2}]]\nmemory = 4G\ncpus = 2\ndisk = 2G\n' >>{CONF}")  # fmt: skip
     machine.run("gnt-vcluster", "up")
-    return machine
+    yield machine
+    assert verify_errors(machine) == []
 
 
 @pytest.fixture(autouse=True)
 def nothing_is_left(four: Machine) -> Iterator[None]:
-    """After each row the cluster is right, and no process is outside of its unit."""
+    """After each row no process is outside of its unit, and after the last one the cluster is right."""
     yield
     for name in on_master(four, "gnt-instance", "list", "--no-headers", "-o", "name").split():
         on_master(four, "gnt-instance", "remove", "-f", "--shutdown-timeout=0", name)
     assert strays(four) == ""
-    assert verify_errors(four) == []
 
 
 def add(machine: Machine, name: str, *options: str) -> None:
@@ -172,10 +172,13 @@ def test_instance_os_operations(four: Machine) -> None:
     on_master(four, "gnt-instance", "shutdown", "one")
     on_master(four, "gnt-instance", "reinstall", "-f", "-o", "dummy-variants+small", "one")
     assert "variant=small" in disk_text(four, NODE2, "one")
-    on_master(four, "gnt-instance", "rename", "--force", "one", "two")
-    assert "script=rename\ninstance=two" in disk_text(four, NODE2, "two")
+    # The new name must resolve: Ganeti 3.0 looks by itself, 3.1 when told to.
+    check = () if four.release == "bookworm" else ("--name-check",)
+    on_master(four, "gnt-instance", "rename", *check, "one", f"instance2.{DOMAIN}")
+    on_master(four, "gnt-instance", "rename", *check, f"instance2.{DOMAIN}", f"instance3.{DOMAIN}")
+    assert f"script=rename\ninstance=instance3.{DOMAIN}" in disk_text(four, NODE2, f"instance3.{DOMAIN}")
     for wrong, word in (("fail=everything", "fail"), ("delay=long", "delay"), ("unknown=1", "unknown")):
-        done = on_master(four, "gnt-instance", "modify", "-O", wrong, "two", check=False)
+        done = on_master(four, "gnt-instance", "modify", "-O", wrong, f"instance3.{DOMAIN}", check=False)
         assert word in done
     done = on_master(four, "gnt-instance", "add", "-o", "dummy", *SMALL, "-t", "diskless", "-O", "fail=create", "-n", NODE3,
                      "three", check=False)  # fmt: skip
@@ -235,7 +238,8 @@ def test_node_oob(four: Machine) -> None:
     assert "UNKNOWN" in on_master(four, "gnt-node", "health", NODE4)
     on_master(four, "gnt-node", "power", "on", NODE4)
     on_master(four, "gnt-node", "modify", "-f", "-O", "no", NODE4)
-    assert on_master(four, "gnt-node", "health").count("=OK") == 4
+    health = on_master(four, "gnt-node", "health", check=False)
+    assert health.count("=OK") == 4, four.run("systemctl", "list-units", "--state=failed", "ganeti-*").stdout
     assert listed(four, "status") == [["ERROR_down"]], "an instance does not survive its node's power"
     four.run("systemctl", "stop", f"ganeti-mond@{NODE3}.service")
     before = main_pids(four)
@@ -246,10 +250,10 @@ def test_node_oob(four: Machine) -> None:
 
 
 def test_cluster_epo(four: Machine) -> None:
-    """Emergency power off, and on again: of all nodes, the master excepted."""
-    on_master(four, "gnt-cluster", "epo", "-f", "--all")
+    """Emergency power off, and on again. Ganeti refuses it for the master."""
+    on_master(four, "gnt-cluster", "epo", "-f", NODE2, NODE3, NODE4)
     assert {node["node"] for node in status(four)["nodes"] if node["state"] == "stopped"} == {NODE2, NODE3, NODE4}
-    on_master(four, "gnt-cluster", "epo", "-f", "--on", "--all")
+    on_master(four, "gnt-cluster", "epo", "-f", "--on", NODE2, NODE3, NODE4)
     assert status(four)["state"] == "running"
 
 
@@ -331,7 +335,7 @@ def test_node_information(four: Machine) -> None:
     assert four.sh("free -m | awk '/Mem:/ {print $2}'").stdout != "4096\n"
     four.sh(f"sed -i 's/^memory = 4G/memory = 8G/; s/^cpus = 2/cpus = 4/' {CONF} && systemctl reload ganeti-vcluster")
     assert nodes(four, "mtotal,ctotal", "--units=m")[1] == ["8192", "4"]
-    assert " 8192 " in on_master(four, "hinfo", "-L", "--print-nodes=name,tmem")
+    assert "8192" in on_master(four, "hbal", "-L", "--print-nodes=name,tmem", check=False)
     # Where root has CAP_SYS_RESOURCE a mounted disk grows at once; everywhere it grows when the manager starts.
     four.sh(f"sed -i 's/^disk = 2G/disk = 2500M/' {CONF}; systemctl stop ganeti-vcluster.target ganeti-vcluster.service && "
             "! findmnt -t ext4 | grep file-storage && systemctl start ganeti-vcluster.target")  # fmt: skip
@@ -409,10 +413,25 @@ def test_watcher(four: Machine) -> None:
     on_master(four, "gnt-cluster", "watcher", "continue")
     four.run("systemctl", "start", f"ganeti-watcher@{NODE1}.service")
     four.wait_for(f"{DATA}/{NODE1}/cmd 'gnt-instance list --no-headers -o status' | grep -q running")
-    four.sh(f"systemctl stop ganeti-luxid@{NODE1}.service && mv {DATA}/{NODE1}/var/lib/ganeti/hmac.key /root/")
-    four.run("systemctl", "start", f"ganeti-watcher@{NODE1}.service", check=False)
-    four.sh(f"mv /root/hmac.key {DATA}/{NODE1}/var/lib/ganeti/")
-    four.run("gnt-vcluster", "up")
+    groups = f"{DATA}/{NODE1}/var/lib/ganeti/ssconf_nodegroups"
+    four.sh(f"mv {groups} /root/")
+    assert four.run("systemctl", "start", f"ganeti-watcher@{NODE1}.service", check=False).returncode != 0
+    assert four.run("systemctl", "is-failed", f"ganeti-watcher@{NODE1}.service").stdout == "failed\n"
+    four.sh(f"mv /root/ssconf_nodegroups {groups}")
+    four.run("systemctl", "start", f"ganeti-watcher@{NODE1}.service")
+
+
+def test_log_rotation(four: Machine) -> None:
+    """logrotate with the package's configuration, or a reload of the units, has every daemon write to a new file."""
+    four.sh("logrotate --force /etc/logrotate.d/ganeti-vcluster")
+    for node in (NODE1, NODE2):
+        logs = f"{DATA}/{node}/var/log/ganeti"
+        four.wait_for(f"test -e {logs}/node-daemon.log.1 && test -s {logs}/node-daemon.log")
+    four.sh(
+        f"mv {DATA}/{NODE2}/var/log/ganeti/node-daemon.log /root/ && "
+        f"systemctl reload ganeti-noded@{NODE2} ganeti-mond@{NODE2} ganeti-confd@{NODE2}"
+    )
+    four.wait_for(f"test -s {DATA}/{NODE2}/var/log/ganeti/node-daemon.log")
 
 
 def test_node_states_and_jobs(four: Machine) -> None:
@@ -431,8 +450,8 @@ def test_node_states_and_jobs(four: Machine) -> None:
     assert "gnt-instance" not in on_master(four, "gnt-instance", "add", "--dry-run", "-o", "dummy", *SMALL, "-t", "diskless",
                                            "-n", NODE4, "one")  # fmt: skip
     assert listed(four, "name") == []
-    first = on_master(four, "gnt-debug", "delay", "--submit", "60").split()[-1]
-    second = on_master(four, "gnt-debug", "delay", "--submit", "--priority=low", "60").split()[-1]
+    first = on_master(four, "gnt-debug", "delay", "--submit", "60", check=False).split()[-1]
+    second = on_master(four, "gnt-debug", "delay", "--submit", "--priority=low", "60", check=False).split()[-1]
     on_master(four, "gnt-job", "cancel", second)
     on_master(four, "gnt-job", "cancel", "--kill", "--yes-do-it", first, check=False)
     four.wait_for(
