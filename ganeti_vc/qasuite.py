@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Ganeti's QA suite as data: its configuration for a cluster, what it leaves out and why, and the results in its output."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+from xml.etree import ElementTree
+
+if TYPE_CHECKING:
+    from ganeti_vc.config import ClusterConfig
+
+_NEEDS_STORAGE = "needs LVM, DRBD, RBD or Gluster"
+_NEEDS_HOTPLUG = "removes a disk from a running instance, which the fake hypervisor cannot"
+#: The suite's switches that are off, and why: also a table of the manual.
+NOT_RUN: Mapping[str, str] = {
+    "instance-add-plain-disk": _NEEDS_STORAGE,
+    "instance-add-drbd-disk": _NEEDS_STORAGE,
+    "instance-add-rbd": _NEEDS_STORAGE,
+    "instance-add-gluster": _NEEDS_STORAGE,
+    "instance-replace-disks": _NEEDS_STORAGE,
+    "instance-remove-drbd-offline": _NEEDS_STORAGE,
+    "cluster-instance-policy": _NEEDS_STORAGE,
+    "cluster-exclusive-storage": _NEEDS_STORAGE,
+    "exclusive-storage-instance-tests": _NEEDS_STORAGE,
+    "instance-modify-disks": _NEEDS_HOTPLUG,
+    "instance-device-names": _NEEDS_HOTPLUG,
+    "cluster-burnin": _NEEDS_HOTPLUG,
+    "instance-communication": "wants a TAP device of the instance, which the fake hypervisor has not",
+    "instance-reinstall": "leaves an image name that does not exist in the instance, and the next reinstallation uses it",
+    "instance-rename": 'stumbles over a diskless instance (info["Disks"] is None)',
+    "instance-recreate-disks": "has nothing to remove of a diskless instance, and looks for shared files in the other directory",
+    "cluster-oob": "copies a file in /tmp, and on a virtual node `gnt-cluster copyfile` takes only what is below the node directory",
+    "cluster-renew-crypto": "also wants root's own ssh keys renewed, which are left alone here (the rest of it is tested by us)",
+    "cluster-upgrade": "needs a second version of Ganeti",
+    "group-custom-ssh-port": "needs LVM",
+    "inter-cluster-instance-move": "needs LVM",
+}
+#: What takes long, for a run of a few minutes.
+LONG = (
+    "performance", "instance-add-osparams", "instance-consecutive-failures", "filters",
+    "cluster-modify", "instance-modify", "instance-automatic-restart", "group-rwops", "node-modify", "tags", "test-jobqueue",
+    "instance-add-diskless", "instance-add-shared-file", "cluster-master-failover", "instance-list", "network",
+    "instance-export", "instance-import",
+)  # fmt: skip
+
+
+@dataclass
+class Result:
+    """One test of the suite."""
+
+    name: str
+    description: str
+    outcome: str  #: passed, failed, "not applicable" (it ran no command) or skipped
+    seconds: float = 0.0
+    output: list[str] = field(default_factory=list)
+
+
+def configuration(made: ClusterConfig, quick: bool) -> dict[str, object]:
+    """The suite's configuration for a cluster."""
+    device, instances = made.device, [name for name, _ in made.instances]
+    return {
+        "name": made.name,
+        "rename": instances[-1],
+        "os": "dummy",
+        "maxmem": "256M",
+        "minmem": "128M",
+        "enabled-hypervisors": ",".join(made.ganeti.enabled_hypervisors),
+        "enabled-disk-templates": ["diskless", "file", "sharedfile"],
+        "convert-disk-templates": ["file", "sharedfile"],
+        "disks": [{"size": "64M", "growth": "32M", "name": "disk0"}, {"size": "48M", "growth": "16M", "name": "disk1"}],
+        "master-netdev": device,
+        "default-nicparams": {"mode": "bridged", "link": device},
+        "cluster-init-args": ["--no-etc-hosts", f"--node-parameters=ssh_port={made.ssh_port}",
+                              f"--ipolicy-bounds-specs={made.ganeti.ipolicy_bounds_specs}"],
+        # Keys that nobody uses: the cluster has its own already.
+        "modify_ssh_setup": False,
+        "ssh_key_type": "rsa",
+        "ssh_dir": "/srv/ssh",
+        "groups": {"group-with-nodes": "default", "inexistent-groups": ["group1", "group2", "group3"]},
+        "networks": {"inexistent-networks": ["network1", "network2", "network3"]},
+        "nodes": [{"primary": node.id.name, "secondary": str(node.secondary or node.address)} for node in made.nodes],
+        "instances": [{"name": name} for name in instances[:6]],
+        "options": {"reboot-types": ["soft", "hard", "full"], "use-iallocators": True, "max-parallel": 4},
+        "tests": {"default": True, **dict.fromkeys((*NOT_RUN, *(LONG if quick else ())), False)},
+    }  # fmt: skip
+
+
+_START = re.compile(r"<<<< \S+ \S+ start \[(\w+)\] (.*?)(?: -*)?$")
+_END = re.compile(r"---- (PASSED|FAILED) \[(\w+)\] ")
+_TIME = re.compile(r">>>> \S+ \S+ time=(\d+):(\d+):([\d.]+) \[(\w+)\]")
+_SKIP = re.compile(r"\*\*\*\* \S+ \S+ skipping (?:\[(\w+)\] )?(.*), test\(s\) .* disabled")
+
+
+def results(lines: Iterable[str]) -> Iterator[Result]:
+    """The tests in the suite's output, each when it has ended."""
+    present: Result | None = None
+    ran = False
+    for line in lines:
+        if match := _START.match(line):
+            present, ran = Result(match[1], match[2], ""), False
+        elif match := _SKIP.match(line):
+            yield Result(match[1] or "", match[2], "skipped")
+        if present is None:
+            continue
+        present.output.append(line)
+        ran = ran or line.startswith(("Command: ", "GET ", "POST ", "PUT ", "DELETE ")) or "ssh -o" in line
+        if match := _END.match(line):
+            present.outcome = "failed" if match[1] == "FAILED" else "passed" if ran else "not applicable"
+        elif (match := _TIME.match(line)) and match[4] == present.name:
+            present.seconds = int(match[1]) * 3600 + int(match[2]) * 60 + float(match[3])
+            yield present
+            present = None
+
+
+def junit(found: Iterable[Result]) -> str:
+    """The results as JUnit's XML."""
+    found = list(found)
+    root = ElementTree.Element(
+        "testsuite", name="ganeti-qa", tests=str(len(found)),
+        failures=str(sum(result.outcome == "failed" for result in found)),
+        skipped=str(sum(result.outcome in ("skipped", "not applicable") for result in found)),
+    )  # fmt: skip
+    for result in found:
+        case = ElementTree.SubElement(root, "testcase", classname="ganeti-qa", name=f"{result.name} {result.description}",
+                                      time=f"{result.seconds:.1f}")  # fmt: skip
+        if result.outcome == "failed":
+            ElementTree.SubElement(case, "failure").text = "\n".join(result.output[-100:])
+        elif result.outcome != "passed":
+            ElementTree.SubElement(case, "skipped", message=result.outcome)
+    return ElementTree.tostring(root, encoding="unicode") + "\n"

@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Reading what Ganeti's QA suite prints."""
+
+from __future__ import annotations
+
+from xml.etree import ElementTree
+
+from ganeti_vc import config, qasuite
+from ganeti_vc.names import ClusterId
+
+OUTPUT = """\
+SSH command for primary node: ssh -oEscapeChar=none
+
+<<<< 2026-11-21 14:12:51.261993 start [TestNodeList] gnt-node list -------
+Command: ssh node1.qa 'gnt-node list'
+---- PASSED [TestNodeList] gnt-node list -------------------------------
+>>>> 2026-11-21 14:12:55.261993 time=0:01:04.500000 [TestNodeList] gnt-node list
+**** 2026-11-21 14:12:56.000000 skipping [TestBurnin] Burnin, test(s) cluster-burnin disabled
+<<<< 2026-11-21 14:13:51.261993 start [TestReservedLvs] gnt-cluster reserved lvs
+---- PASSED [TestReservedLvs] gnt-cluster reserved lvs -----------------
+>>>> 2026-11-21 14:13:51.261993 time=0:00:00.000100 [TestReservedLvs] gnt-cluster reserved lvs
+<<<< 2026-11-21 14:14:51.261993 start [TestVerify] gnt-cluster verify
+Command: ssh node1.qa 'gnt-cluster verify'
+ERROR: something
+---- FAILED [TestVerify] gnt-cluster verify: Command failed ------------
+>>>> 2026-11-21 14:14:52.261993 time=0:00:01.000000 [TestVerify] gnt-cluster verify
+""".splitlines()
+
+
+def test_results_of_the_suite() -> None:
+    found = list(qasuite.results(OUTPUT))
+    assert [(result.name, result.outcome, round(result.seconds, 1)) for result in found] == [
+        ("TestNodeList", "passed", 64.5), ("TestBurnin", "skipped", 0.0),
+        ("TestReservedLvs", "not applicable", 0.0), ("TestVerify", "failed", 1.0)]  # fmt: skip
+    assert "ERROR: something" in found[-1].output and found[0].description == "gnt-node list"
+
+
+def test_junit_counts_and_shows_failures() -> None:
+    root = ElementTree.fromstring(qasuite.junit(qasuite.results(OUTPUT)))
+    assert (root.get("tests"), root.get("failures"), root.get("skipped")) == ("4", "1", "2")
+    assert "ERROR: something" in (root.findtext("testcase/failure") or "")
+
+
+def test_every_switch_that_is_off_has_a_reason() -> None:
+    made = qasuite.configuration(config.parse(ClusterId("qa"), "[cluster]\nnodes = 4\ndomain = qa\n"), quick=True)
+    tests = made["tests"]
+    assert isinstance(tests, dict)
+    assert {name for name, on in tests.items() if not on} == {*qasuite.NOT_RUN, *qasuite.LONG}
+    assert all(qasuite.NOT_RUN.values())
