@@ -37,6 +37,7 @@ if not os.path.exists(SYSRQ):
 #: Below the node directory, and where it shows. What the machine lacks is left out.
 DIRECTORIES = (
     ("srv", "/srv"),
+    ("boot", "/boot"),
     ("var/lib/ganeti", "/var/lib/ganeti"),
     ("var/log/ganeti", "/var/log/ganeti"),
     ("var/run/ganeti", "/run/ganeti"),

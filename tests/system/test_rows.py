@@ -250,10 +250,10 @@ def test_node_oob(four: Machine) -> None:
 
 
 def test_cluster_epo(four: Machine) -> None:
-    """Emergency power off, and on again. Ganeti refuses it for the master."""
-    on_master(four, "gnt-cluster", "epo", "-f", NODE2, NODE3, NODE4)
-    assert {node["node"] for node in status(four)["nodes"] if node["state"] == "stopped"} == {NODE2, NODE3, NODE4}
-    on_master(four, "gnt-cluster", "epo", "-f", "--on", NODE2, NODE3, NODE4)
+    """Emergency power off, and on again. Not of the majority: as on machines, Ganeti's job queue would then stand still."""
+    on_master(four, "gnt-cluster", "epo", "-f", NODE4)
+    assert {node["node"] for node in status(four)["nodes"] if node["state"] == "stopped"} == {NODE4}
+    on_master(four, "gnt-cluster", "epo", "-f", "--on", NODE4)
     assert status(four)["state"] == "running"
 
 
