@@ -89,7 +89,7 @@ def test_gnt_vcluster_logs(machine: Machine) -> None:
 def test_nothing_listens_outside_of_the_nodes(machine: Machine) -> None:
     out = machine.sh("ss -Hlntup | grep -e ganeti -e sshd-listen | awk '{print $5}'").stdout
     addresses = {line.rpartition(":")[0] for line in out.splitlines()}
-    assert addresses == {"192.0.2.10", "192.0.2.11", "192.0.2.12"}
+    assert addresses == {"192.0.2.1", "192.0.2.10", "192.0.2.11", "192.0.2.12"}
 
 
 def test_unused_addresses_fail_at_once(machine: Machine) -> None:
