@@ -54,7 +54,7 @@ def observe(configs: Mapping[ClusterId, ClusterConfig]) -> Observed:
     ]
     for config in configs.values():
         paths += nodedir.files(config)
-        paths += (node.id.rootdir / "proc" / name for node in config.nodes for name in ("meminfo", "cpuinfo"))
+        paths += (path for node in config.nodes for path in nodedir.hardware_paths(node.id))
         paths.append(sshd.known_hosts(config.id))
     return Observed(
         network=network.observe(),
@@ -81,17 +81,16 @@ def observe(configs: Mapping[ClusterId, ClusterConfig]) -> Observed:
 def _show_hardware(node: NodeId, path: Path, text: str | None) -> None:
     """In place, because the file itself is mounted in the node's view; a node that runs gets or loses the mount."""
     target = Path("/") / path.relative_to(node.rootdir)
-    in_view = [str(names.LIB_DIR / "enter"), node.name]
     if text is None:
         if view.noded_pid(node.name):
-            run(["umount", str(target)], prefix=in_view)
+            run(["umount", str(target)], prefix=node.enter)
         path.unlink()
     elif path.exists():
         files.rewrite_in_place(path, text)
     else:
         files.write(path, text)
         if view.noded_pid(node.name):
-            run(["mount", "--bind", str(path), str(target)], prefix=in_view)
+            run(["mount", "--bind", str(path), str(target)], prefix=node.enter)
 
 
 def _remove(path: Path) -> None:
@@ -126,10 +125,9 @@ def apply(step: steps.Step, systemd: Systemd) -> None:
         case steps.ShowHardware(node, path, text):
             _show_hardware(node, path, text)
         case steps.SetDisk(node, size):
-            present = disks.observe().get(node, disks.Disk(0, mounted=False))
-            if not present.size:
+            if not disks.image(node).exists():
                 disks.make(node, size)
-            if present.mounted:
+            if disks.is_mounted(node):
                 disks.grow(node, size)
             else:
                 disks.mount(node, size)

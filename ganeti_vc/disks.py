@@ -34,14 +34,17 @@ def mount_point(node: NodeId) -> Path:
     return node.rootdir / nodedir.FILE_STORAGE.relative_to("/")
 
 
+def is_mounted(node: NodeId) -> bool:
+    return os.path.ismount(mount_point(node))
+
+
 def observe() -> dict[NodeId, Disk]:
     """The disks of all nodes, declared or not."""
-    mounted = {line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()}
     found = {}
     for path in names.STATE_DIR.glob("*/*/cmd"):
         node = ClusterId(path.parts[-3]).node(path.parts[-2])
         if image(node).exists():
-            found[node] = Disk(image(node).stat().st_size >> 20, str(mount_point(node)) in mounted)
+            found[node] = Disk(image(node).stat().st_size >> 20, is_mounted(node))
         elif mount_point(node).is_dir() and any(mount_point(node).iterdir()):
             found[node] = Disk(0, mounted=False, used=True)
     return found

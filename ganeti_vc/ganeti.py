@@ -76,7 +76,7 @@ def expected_units(node: NodeId, master: NodeId | None) -> list[str]:
 
 def command(node: NodeId, *argv: str, check: bool = True) -> subprocess.CompletedProcess[str]:
     """Run a Ganeti command on a node and keep its output."""
-    return run(argv, prefix=[str(names.LIB_DIR / "enter"), node.name], environment=node.environment, check=check)
+    return run(argv, prefix=node.enter, check=check)
 
 
 def init_command(config: ClusterConfig) -> list[str]:

@@ -73,7 +73,7 @@ def replace(node: NodeId, argv: Sequence[str]) -> int:
 
 def run_captured(node: NodeId, argv: Sequence[str]) -> subprocess.CompletedProcess[str]:
     check_up(node)
-    return subprocess.run([names.LIB_DIR / "enter", node.name, *argv], env=environment(node),
+    return subprocess.run([*node.enter, *argv], env=environment(node),
                           stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace")  # fmt: skip
 
 

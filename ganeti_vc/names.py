@@ -158,9 +158,9 @@ class NodeId:
         return REGISTRY_DIR / self.name
 
     @property
-    def environment(self) -> dict[str, str]:
-        """Ganeti's contract for a virtual node (lib/vcluster.py)."""
-        return {"GANETI_ROOTDIR": str(self.rootdir), "GANETI_HOSTNAME": self.name}
+    def enter(self) -> tuple[str, ...]:
+        """What stands before a command that shall run on this node, with its variables and its view (tools/enter)."""
+        return (str(LIB_DIR / "enter"), self.name)
 
     @property
     def target(self) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 from ganeti_vc import names
 from ganeti_vc.config import ClusterConfig, NodeConfig
 from ganeti_vc.daemons import DAEMONS
+from ganeti_vc.names import NodeId
 
 #: Ganeti's defaults, as seen on a node (view.py).
 FILE_STORAGE = Path("/srv/ganeti/file-storage")
@@ -45,24 +46,30 @@ case $0 in */daemon-util) export GANETI_ROOTDIR GANETI_HOSTNAME; exec {names.LIB
 """
 
 
+def hardware_paths(node: NodeId) -> tuple[Path, ...]:
+    """Where the files of `hardware_files` are, if the configuration asks for them."""
+    return tuple(node.rootdir / "proc" / name for name in ("meminfo", "cpuinfo"))
+
+
 def hardware_files(node: NodeConfig) -> dict[Path, str]:
     """What /proc says of a node's memory and processors (proc(5)), where its configuration does.
 
     Ganeti reads these lines (hv_base.GetLinuxNodeInfo): Active is what the node itself uses. What
     instances of the fake hypervisor use it subtracts by itself.
     """
-    made = {}
+    made: dict[Path, str] = {}
+    meminfo, cpuinfo = hardware_paths(node.id)
     if node.memory:
         own = min(256, node.memory // 8)
         figures = {"MemTotal": node.memory, "MemFree": node.memory - own, "MemAvailable": node.memory - own, "Buffers": 0,
                    "Cached": 0, "SwapCached": 0, "Active": own, "Inactive": 0, "SwapTotal": 0, "SwapFree": 0}  # fmt: skip
-        made["meminfo"] = "".join(f"{name + ':':15} {figure << 10:12} kB\n" for name, figure in figures.items())
+        made[meminfo] = "".join(f"{name + ':':15} {figure << 10:12} kB\n" for name, figure in figures.items())
     if node.cpus:
-        made["cpuinfo"] = "".join(
+        made[cpuinfo] = "".join(
             f"processor\t: {number}\nvendor_id\t: ganeti-vcluster\nmodel name\t: virtual node\n\n"
             for number in range(node.cpus)
         )
-    return {node.id.rootdir / "proc" / name: text for name, text in made.items()}
+    return made
 
 
 def cmd_script(node: NodeConfig) -> str:

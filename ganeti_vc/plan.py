@@ -251,8 +251,7 @@ def hardware(config: ClusterConfig, observed: Observed) -> list[Step]:
     steps: list[Step] = []
     for node in config.nodes:
         wanted = nodedir.hardware_files(node)
-        for name in ("meminfo", "cpuinfo"):
-            path = node.id.rootdir / "proc" / name
+        for path in nodedir.hardware_paths(node.id):
             present = observed.files[path][0] if path in observed.files else None
             if wanted.get(path) != present:
                 steps.append(ShowHardware(node.id, path, wanted.get(path)))

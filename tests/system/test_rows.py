@@ -12,6 +12,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.machine import Machine
+from tests.system import look
 from tests.system.look import daemons, on_master, status, strays, verify_errors
 
 DOMAIN = "example.com"
@@ -59,7 +60,7 @@ def nodes(machine: Machine, fields: str, *options: str) -> list[list[str]]:
 
 
 def on(machine: Machine, node: str, script: str) -> str:
-    return machine.run("gnt-vcluster", "exec", node, "--", "sh", "-c", script).stdout
+    return look.on(machine, node, "sh", "-c", script)
 
 
 def disk_text(machine: Machine, node: str, instance: str) -> str:
