@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
-from ganeti_vc import disks, files, ganeti, hosts, names, network, nodedir, sshd, steps, view
+from ganeti_vc import disks, files, ganeti, hosts, names, network, nodedir, sshd, steps, view, volumes
 from ganeti_vc.config import ClusterConfig
 from ganeti_vc.errors import StepFailed
 from ganeti_vc.names import ClusterId, NodeId
@@ -74,6 +74,7 @@ def observe(configs: Mapping[ClusterId, ClusterConfig]) -> Observed:
         known_hosts={config.id: sshd.known_hosts_file(config, host_keys) for config in configs.values()},
         use_pam=sshd.root_is_locked(),
         disks=disks.observe(),
+        volumes=volumes.observe(),
         initialised={cluster: found for cluster in configs if (found := ganeti.initialised(cluster))},
     )
 
@@ -133,6 +134,10 @@ def apply(step: steps.Step, systemd: Systemd) -> None:
                 disks.mount(node, size)
         case steps.Unmount(node):
             disks.unmount(node)
+        case steps.AttachVolumes(node, group, size):
+            volumes.attach(node, group, size)
+        case steps.DetachVolumes(node):
+            volumes.detach(node)
         case steps.Remove(path):
             _remove(path)
         case steps.Discard(path):

@@ -15,6 +15,7 @@ from pathlib import Path
 from ganeti_vc import config, destroy, inside, output, parser, qa, status, up, view
 from ganeti_vc.errors import StepFailed, UsageError, VclusterError
 from ganeti_vc.output import Progress
+from ganeti_vc.qasuite import switches
 from ganeti_vc.systemd import connect
 
 
@@ -35,17 +36,14 @@ def _show_dry_run(lines: Sequence[str], args: argparse.Namespace) -> int:
 
 
 def _report(outcome: up.Outcome, seconds: float, args: argparse.Namespace) -> int:
-    verdict = outcome.verdict
+    errors = outcome.verify_errors
     if args.json:
         output.print_json({**outcome.document(), "seconds": round(seconds, 1)})
-    elif not (verdict and verdict.errors):
+    elif not errors:
         cluster = outcome.cluster.id.name
         master = outcome.master.name if outcome.master else "none"
         what = "is up" if outcome.changes else "is up already, nothing was changed"
         print(f"Cluster {cluster} {what}: {len(outcome.cluster.nodes)} nodes, master {master} ({seconds:.0f} s).")
-        if verdict and verdict.ignored:
-            print("This kernel has no /proc/sysrq-trigger: gnt-cluster verify reports that as an ERROR of each node.",
-                  file=sys.stderr)  # fmt: skip
         if args.command == "up" and outcome.changes:
             print(f"""
 Try:
@@ -53,9 +51,8 @@ Try:
   gnt-vcluster shell {outcome.cluster.nodes[0].id.name}
   gnt-vcluster status {cluster}
   gnt-vcluster logs {outcome.cluster.nodes[0].id.name} -f""")
-    if verdict and verdict.errors:
-        raise StepFailed(f"gnt-cluster verify finds: {verdict.errors[0]}"
-                         + (f" and {len(verdict.errors) - 1} more" if verdict.errors[1:] else ""),
+    if errors:
+        raise StepFailed(f"gnt-cluster verify finds: {errors[0]}" + (f" and {len(errors) - 1} more" if errors[1:] else ""),
                          f"look at: gnt-vcluster exec {master_option(outcome)}master -- gnt-cluster verify")  # fmt: skip
     return 0
 
@@ -229,7 +226,8 @@ def do_destroy(args: argparse.Namespace) -> int:
 def do_qa(args: argparse.Namespace) -> int:
     begin = time.monotonic()
     junit, log = (Path(name).absolute() if name else None for name in (args.junit, args.log))
-    found = qa.qa(status.default_cluster(args.cluster), args.quick, args.keep, junit, log, _progress(args))
+    tests = switches(args.quick, args.only.split(",") if args.only else ())
+    found = qa.qa(status.default_cluster(args.cluster), tests, args.remainder, args.keep, junit, log, _progress(args))
     counts = {outcome: sum(result.outcome == outcome for result in found)
               for outcome in ("passed", "failed", "not applicable", "skipped")}  # fmt: skip
     seconds = time.monotonic() - begin
@@ -252,7 +250,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
 def parse(argv: Sequence[str]) -> argparse.Namespace:
     """Arguments as a namespace; what stands behind `--` is left as it is, in `remainder`."""
     argv, remainder = list(argv), []
-    if "exec" in argv and "--" in argv:
+    if {"exec", "qa"} & set(argv) and "--" in argv:
         at = argv.index("--")
         argv, remainder = argv[:at], argv[at + 1 :]
     args = parser.build().parse_args(argv)

@@ -31,6 +31,7 @@ class NodeConfig:
     memory: int | None = None  #: MiB; None: the machine's, as with the others
     cpus: int | None = None
     disk: int | None = None  #: MiB
+    volume_group: int | None = None  #: MiB
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,7 @@ class GanetiConfig:
 
     enabled_hypervisors: tuple[str, ...]
     enabled_disk_templates: tuple[str, ...]
+    vg_name: str
     nic_mode: str
     ipolicy_bounds_specs: str
     candidate_pool_size: int
@@ -200,6 +202,7 @@ def _interpret(cluster: ClusterId, raw: Mapping[str, Any], reporter: _Reporter) 
         ganeti=GanetiConfig(
             enabled_hypervisors=tuple(ganeti["enabled_hypervisors"]),
             enabled_disk_templates=tuple(ganeti["enabled_disk_templates"]),
+            vg_name=ganeti["vg_name"],
             nic_mode=ganeti["nic_mode"],
             ipolicy_bounds_specs=ganeti["ipolicy_bounds_specs"],
             candidate_pool_size=ganeti["candidate_pool_size"],
@@ -207,6 +210,7 @@ def _interpret(cluster: ClusterId, raw: Mapping[str, Any], reporter: _Reporter) 
         ),
     )
     _check_unique(config, reporter)
+    _check_volume_groups(config, reporter)
     return config
 
 
@@ -249,6 +253,7 @@ def _node(
         memory=mebibytes(special["memory"]) if special["memory"] else None,
         cpus=int(special["cpus"]) if special["cpus"] else None,
         disk=mebibytes(special["disk"]) if special["disk"] else None,
+        volume_group=mebibytes(special["volume_group"]) if special["volume_group"] else None,
     )
 
 
@@ -263,6 +268,15 @@ def _check_unique(config: ClusterConfig, reporter: _Reporter) -> None:
     if config.name in {name for _, name in config.hosts[1:]}:
         raise reporter.error("cluster", "name", f"{config.name} is also the name of a node or an instance",
                              "choose another name")  # fmt: skip
+
+
+def _check_volume_groups(config: ClusterConfig, reporter: _Reporter) -> None:
+    """Templates on LVM would otherwise use the machine's own volume group."""
+    lvm = [name for name in config.ganeti.enabled_disk_templates if name in ("plain", "drbd")]
+    without = [node.id.name for node in config.nodes if not node.volume_group]
+    if lvm and without:
+        raise reporter.error("ganeti", "enabled_disk_templates", f"{lvm[0]} needs a volume group, and {without[0]} has none",
+                             "give [nodes] volume_group a size")  # fmt: skip
 
 
 def check_against(config: ClusterConfig, others: Iterable[ClusterConfig]) -> None:

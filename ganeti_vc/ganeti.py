@@ -10,7 +10,6 @@ import shlex
 import shutil
 import subprocess
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 
 from ganeti_vc import files, names, nodedir
@@ -92,6 +91,8 @@ def init_command(config: ClusterConfig) -> list[str]:
         f"--ipolicy-bounds-specs={settings.ipolicy_bounds_specs}",
         f"--candidate-pool-size={settings.candidate_pool_size}",
     ]  # fmt: skip
+    if any(node.volume_group for node in config.nodes):
+        argv.append(f"--vg-name={settings.vg_name}")
     if "file" in settings.enabled_disk_templates:
         argv.append(f"--file-storage-dir={nodedir.FILE_STORAGE}")
     if "sharedfile" in settings.enabled_disk_templates:
@@ -139,24 +140,13 @@ def instances_on(master: NodeId, node: NodeId) -> list[str]:
     return [name for name in re.split(r"[|,\s]+", out.stdout) if name]
 
 
-@dataclass(frozen=True)
-class Verdict:
-    """What `gnt-cluster verify` says."""
-
-    errors: tuple[str, ...]
-    ignored: tuple[str, ...]  #: errors that speak of the machine's kernel, not of the cluster
-
-
-def verify(master: NodeId) -> Verdict:
+def verify(master: NodeId) -> tuple[str, ...]:
+    """The errors that `gnt-cluster verify` finds."""
     done = command(master, "gnt-cluster", "verify", check=False)
-    lines = [line.strip(" -*") for line in (done.stdout + done.stderr).splitlines() if "ERROR" in line]
-    ignored = tuple(
-        line for line in lines if "/proc/sysrq-trigger" in line and not Path("/proc/sysrq-trigger").exists()
-    )
-    errors = tuple(line for line in lines if line not in ignored)
-    if done.returncode and not lines:
+    errors = tuple(line.strip(" -*") for line in (done.stdout + done.stderr).splitlines() if "ERROR" in line)
+    if done.returncode and not errors:
         raise StepFailed(f"gnt-cluster verify ended with {done.returncode}: {done.stderr.strip().splitlines()[-1:]}")
-    return Verdict(errors, ignored)
+    return errors
 
 
 def add_instance(master: NodeId, name: str) -> None:

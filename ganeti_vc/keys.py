@@ -62,6 +62,8 @@ KEYS = (
         "words('diskless', 'file', 'sharedfile', 'plain', 'drbd', 'blockdev', 'rbd', 'ext', 'gluster')",
         "diskless, file, sharedfile",
         "gnt-cluster init --enabled-disk-templates."),
+    Key("ganeti", "vg_name", "group", "xenvg",
+        "gnt-cluster init --vg-name: the name of the nodes' volume groups, where they have some."),
     Key("ganeti", "nic_mode", "option('bridged', 'routed', 'openvswitch')", "bridged",
         "gnt-cluster init --nic-parameters=mode=...; the link is the cluster's device."),
     Key("ganeti", "ipolicy_bounds_specs", "text", _IPOLICY,
@@ -78,6 +80,8 @@ KEYS = (
         "Number of processors of each node; empty: those of the machine."),
     Key("nodes", "disk", "size", "",
         "Size of each node's file storage, for example 100G (it takes only the space that is used); empty: the machine's."),
+    Key("nodes", "volume_group", "size", "",
+        "Size of each node's LVM volume group, for the disk template plain (it takes only the space that is used); empty: none."),
     Key("nodes", "address", "address", "",
         "Address of this node instead of the planned one.", single=True),
 )  # fmt: skip
@@ -96,6 +100,7 @@ _SYSTEMD_SPAN = re.compile(r"([0-9]+ ?(s|sec|min|m|h|hr|d)? ?)+")
 _SIZE = re.compile(r"[0-9]{1,7}[MGT]", re.ASCII)
 #: MiB. Less makes no file system, and no Ganeti node.
 SMALLEST = 64
+_GROUP = re.compile(r"[A-Za-z0-9_+.][A-Za-z0-9_+.-]{0,126}")
 _DEVICE = re.compile(r"[A-Za-z0-9_.-]*")
 
 
@@ -164,6 +169,12 @@ def _check_device(value: object) -> str:
     return value
 
 
+def _check_group(value: object) -> str:
+    if not isinstance(value, str) or not _GROUP.fullmatch(value):
+        raise ValidateError(f"{value!r} is no name of a volume group: use letters, digits, '_', '.', '+' and '-'")
+    return value
+
+
 def _check_interval(value: object) -> str:
     if not isinstance(value, str) or not _SYSTEMD_SPAN.fullmatch(value.strip()):
         raise ValidateError(f"{value!r} is no time span: write for example 30s, 5min or 1h")
@@ -186,6 +197,7 @@ VALIDATOR = Validator(
         "size": _check_size,
         "number": _check_number,
         "device": _check_device,
+        "group": _check_group,
         "interval": _check_interval,
         "words": _check_words,
         "text": _check_text,

@@ -76,3 +76,4 @@ class Observed:
     use_pam: bool = False
     initialised: Mapping[ClusterId, Initialised] = field(default_factory=dict)
     disks: Mapping[NodeId, Disk] = field(default_factory=dict)
+    volumes: Mapping[NodeId, Disk] = field(default_factory=dict)

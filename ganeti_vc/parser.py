@@ -144,8 +144,10 @@ def build() -> Parser:
     _json(scale)
 
     qa = add("qa", "run Ganeti's own QA suite (package ganeti-testsuite) on a new cluster, and remove that again")
+    qa.usage = "gnt-vcluster qa [CLUSTER] [OPTION...] [-- OPTION-OF-GANETI-QA...]"
     qa.add_argument("cluster", nargs="?", default="qa", metavar="CLUSTER", help="name of the new cluster (default: qa)")
     qa.add_argument("--quick", action="store_true", help="leave out what takes long: a few minutes instead of twenty")
+    qa.add_argument("--only", metavar="TEST,...", help="only these switches of the suite, for example os,rapi,tags")
     qa.add_argument("--keep", action="store_true", help="do not remove the cluster; it is kept anyway if a test fails")
     qa.add_argument("--junit", metavar="FILE", help="write the results as JUnit's XML")
     qa.add_argument("--log", metavar="FILE", help="write all that the suite prints")

@@ -22,8 +22,10 @@ from ganeti_vc.keys import DEFAULT_INTERVAL
 from ganeti_vc.names import ClusterId, NodeId
 from ganeti_vc.observed import Ledger, Observed
 from ganeti_vc.steps import (
+    AttachVolumes,
     ChangeAddresses,
     ChangeRoute,
+    DetachVolumes,
     Link,
     MakeBridge,
     MakeDirectories,
@@ -258,17 +260,30 @@ def hardware(config: ClusterConfig, observed: Observed) -> list[Step]:
         disk = observed.disks.get(node.id)
         if node.disk and (disk is None or not disk.mounted or disk.size < node.disk):
             steps.append(SetDisk(node.id, node.disk))
+        volumes = observed.volumes.get(node.id)
+        if node.volume_group and (volumes is None or not volumes.mounted or volumes.size < node.volume_group):
+            steps.append(AttachVolumes(node.id, config.ganeti.vg_name, node.volume_group))
     return steps
 
 
-def _unmount(nodes: Iterable[NodeId], observed: Observed) -> list[Step]:
-    return [Unmount(node) for node in sorted(nodes) if node in observed.disks and observed.disks[node].mounted]
+def _storage_gone(nodes: Iterable[NodeId], observed: Observed) -> list[Step]:
+    """Release the disks and volume groups of nodes that are stopped."""
+    steps: list[Step] = []
+    for node in sorted(nodes):
+        if node in observed.disks and observed.disks[node].mounted:
+            steps.append(Unmount(node))
+        if node in observed.volumes and observed.volumes[node].mounted:
+            steps.append(DetachVolumes(node))
+    return steps
 
 
 def check_disks(config: ClusterConfig, observed: Observed) -> None:
-    """Refuse to make a disk smaller or to take it away, or to hide files below it: they would be lost."""
+    """Refuse to make storage smaller or to take it away, or to hide files below it: they would be lost."""
     for node in config.nodes:
-        disk = observed.disks.get(node.id)
+        disk, volumes = observed.disks.get(node.id), observed.volumes.get(node.id)
+        if volumes and (node.volume_group or 0) < volumes.size:
+            raise ConfigError(f"{config.source}: [nodes] volume_group: that of {node.id.name} has {volumes.size}M already "
+                              "and can only become larger", f"set it back, or: gnt-vcluster destroy {config.id.name}")  # fmt: skip
         if disk and disk.used and node.disk:
             raise ConfigError(f"{config.source}: [nodes] disk: {node.id.name} has files in the machine's storage already",
                               "first move or remove its instances")  # fmt: skip
@@ -295,7 +310,8 @@ def _network_gone(cluster: ClusterId, ledger: Ledger, observed: Observed) -> lis
 
 def runtime_gone(cluster: ClusterId, observed: Observed) -> list[Step]:
     """Take away everything `runtime` made for this cluster, by what is recorded and found."""
-    steps = _unmount((node for node in observed.disks if node.cluster == cluster), observed)
+    stored = {*observed.disks, *observed.volumes}
+    steps = _storage_gone((node for node in stored if node.cluster == cluster), observed)
     if cluster in observed.ledgers:
         steps += _network_gone(cluster, observed.ledgers[cluster], observed)
     if cluster in hosts.clusters_in(observed.hosts):
@@ -338,7 +354,7 @@ def nodes_gone(cluster: ClusterId, nodes: Iterable[NodeId], observed: Observed) 
         unlinked.append(Remove(names.LINK_DIR / f"{node.target}.requires"))
         if node.watcher_drop_in in observed.files:
             unlinked.append(Remove(node.watcher_drop_in.parent))
-    return [*steps, *unlinked, *_unmount(nodes, observed), ReloadSystemd()]
+    return [*steps, *unlinked, *_storage_gone(nodes, observed), ReloadSystemd()]
 
 
 def cluster_gone(cluster: ClusterId, observed: Observed, last: bool) -> list[Step]:

@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from ganeti_vc import apply, config, destroy, files, initext, up
@@ -22,7 +22,7 @@ from ganeti_vc.errors import VclusterError
 from ganeti_vc.names import ClusterId
 from ganeti_vc.output import Progress
 from ganeti_vc.process import BASE_ENVIRONMENT
-from ganeti_vc.qasuite import Result, configuration, junit, results
+from ganeti_vc.qasuite import KERNEL, Result, configuration, junit, results
 from ganeti_vc.systemd import connect
 
 SUITE = Path("/usr/share/ganeti/testsuite/qa")
@@ -44,24 +44,23 @@ def _make(cluster: ClusterId, progress: Progress) -> ClusterConfig:
         up.bring_up(made, systemd, progress, up.Outcome(made))
         for node in made.nodes:
             (node.id.rootdir / "srv/ssh").mkdir(mode=0o700)
-            # Xen's default kernel: its parameters are checked although no node runs Xen.
             (node.id.rootdir / "boot").mkdir()
-            (node.id.rootdir / "boot/vmlinuz-3-xenU").touch()
+            (node.id.rootdir / KERNEL.lstrip("/")).touch()
     return made
 
 
-def _run(made: ClusterConfig, quick: bool, log: Path | None) -> Iterator[Result]:
+def _run(made: ClusterConfig, tests: Mapping[str, bool], options: Sequence[str], log: Path | None) -> Iterator[Result]:
     """Run the suite. Raises VclusterError when it ends with something else than its tests' results."""
     with tempfile.TemporaryDirectory(prefix="ganeti-qa-") as directory:
         work = Path(directory)
         shutil.copytree(SUITE, work / "qa")
         (work / "tools").mkdir()
         shutil.copy(BURNIN, work / "tools")
-        (work / "config.json").write_text(json.dumps(configuration(made, quick), indent=2))
+        (work / "config.json").write_text(json.dumps(configuration(made, tests), indent=2))
         with (
             open(log or os.devnull, "w") as copy,
             subprocess.Popen(
-                [sys.executable, "-u", "ganeti-qa.py", "--yes-do-it", str(work / "config.json")],
+                [sys.executable, "-u", "ganeti-qa.py", "--yes-do-it", *options, str(work / "config.json")],
                 cwd=work / "qa",
                 env={**BASE_ENVIRONMENT, "PYTHONPATH": f"{work}:{GANETI_PYTHON}"},
                 stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
@@ -86,7 +85,13 @@ def _run(made: ClusterConfig, quick: bool, log: Path | None) -> Iterator[Result]
 
 
 def qa(
-    cluster: ClusterId, quick: bool, keep: bool, junit_file: Path | None, log: Path | None, progress: Progress
+    cluster: ClusterId,
+    tests: Mapping[str, bool],
+    options: Sequence[str],
+    keep: bool,
+    junit_file: Path | None,
+    log: Path | None,
+    progress: Progress,
 ) -> list[Result]:
     """Make a cluster, run the suite on it, and remove it again unless a test failed or `keep` is set."""
     if not SUITE.is_dir():
@@ -96,7 +101,7 @@ def qa(
     for path in filter(None, (junit_file, log)):
         files.write(path, "")  # rather now than after twenty minutes
     found = []
-    for result in _run(_make(cluster, progress), quick, log):
+    for result in _run(_make(cluster, progress), tests, options, log):
         found.append(result)
         if result.outcome != "skipped":
             progress.say(f"{result.outcome:14} {result.seconds:6.1f} s  {result.name} {result.description}")

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree
@@ -38,6 +38,8 @@ NOT_RUN: Mapping[str, str] = {
     "group-custom-ssh-port": "needs LVM",
     "inter-cluster-instance-move": "needs LVM",
 }
+#: Xen's kernel and device model: the suite changes Xen's parameters, and Ganeti checks them although no node runs Xen.
+KERNEL = "/boot/vmlinuz-3-xenU"
 #: What takes long, for a run of a few minutes.
 LONG = (
     "performance", "instance-add-osparams", "instance-consecutive-failures", "filters",
@@ -58,7 +60,14 @@ class Result:
     output: list[str] = field(default_factory=list)
 
 
-def configuration(made: ClusterConfig, quick: bool) -> dict[str, object]:
+def switches(quick: bool, only: Collection[str] = ()) -> dict[str, bool]:
+    """The suite's switches: all that can run here, what does not take long, or only some and what they need."""
+    if only:
+        return {"default": False, "create-cluster": True, "cluster-destroy": True, **dict.fromkeys(only, True)}
+    return {"default": True, **dict.fromkeys((*NOT_RUN, *(LONG if quick else ())), False)}
+
+
+def configuration(made: ClusterConfig, tests: Mapping[str, bool]) -> dict[str, object]:
     """The suite's configuration for a cluster."""
     device, instances = made.device, [name for name, _ in made.instances]
     return {
@@ -74,7 +83,9 @@ def configuration(made: ClusterConfig, quick: bool) -> dict[str, object]:
         "master-netdev": device,
         "default-nicparams": {"mode": "bridged", "link": device},
         "cluster-init-args": ["--no-etc-hosts", f"--node-parameters=ssh_port={made.ssh_port}",
-                              f"--ipolicy-bounds-specs={made.ganeti.ipolicy_bounds_specs}"],
+                              f"--ipolicy-bounds-specs={made.ganeti.ipolicy_bounds_specs}",
+                              f"--hypervisor-parameters=xen-pvm:kernel_path={KERNEL}",
+                              f"--hypervisor-parameters=xen-hvm:kernel_path={KERNEL},device_model={KERNEL}"],
         # Keys that nobody uses: the cluster has its own already.
         "modify_ssh_setup": False,
         "ssh_key_type": "rsa",
@@ -84,7 +95,7 @@ def configuration(made: ClusterConfig, quick: bool) -> dict[str, object]:
         "nodes": [{"primary": node.id.name, "secondary": str(node.secondary or node.address)} for node in made.nodes],
         "instances": [{"name": name} for name in instances[:6]],
         "options": {"reboot-types": ["soft", "hard", "full"], "use-iallocators": True, "max-parallel": 4},
-        "tests": {"default": True, **dict.fromkeys((*NOT_RUN, *(LONG if quick else ())), False)},
+        "tests": dict(tests),
     }  # fmt: skip
 
 

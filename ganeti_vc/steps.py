@@ -67,6 +67,28 @@ class Unmount:
 
 
 @dataclass(frozen=True)
+class AttachVolumes:
+    """A node's own volume group: made if missing, grown to `size` MiB."""
+
+    node: NodeId
+    group: str
+    size: int
+
+    def __str__(self) -> str:
+        return f"attach the volume group {self.group} of {self.size} MiB to {self.node.name}"
+
+
+@dataclass(frozen=True)
+class DetachVolumes:
+    """A node's own volume group."""
+
+    node: NodeId
+
+    def __str__(self) -> str:
+        return f"detach the volume group of {self.node.name}"
+
+
+@dataclass(frozen=True)
 class Remove:
     """A file, a link, or a directory with all that is in it."""
 
@@ -206,5 +228,5 @@ class ReloadSshd:
 Step: TypeAlias = (
     MakeDirectories | WriteFile | Remove | Discard | RemoveEmpty | Link | MakeKey | SetHosts | WriteLedger
     | MakeBridge | RemoveBridge | ChangeAddresses | ChangeRoute | StopUnits | ReloadSystemd | ReloadSshd
-    | ShowHardware | SetDisk | Unmount
+    | ShowHardware | SetDisk | Unmount | AttachVolumes | DetachVolumes
 )  # fmt: skip

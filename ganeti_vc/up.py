@@ -11,7 +11,7 @@ import shlex
 import shutil
 from dataclasses import dataclass, field
 
-from ganeti_vc import apply, config, files, ganeti, initext, keys, manager, names, network, plan, ready
+from ganeti_vc import apply, config, files, ganeti, initext, keys, manager, names, network, plan, ready, volumes
 from ganeti_vc.addresses import DEFAULT_NETWORKS, AddressPlan
 from ganeti_vc.config import ClusterConfig, key_error
 from ganeti_vc.errors import ConfigError, StepFailed, VclusterError
@@ -31,7 +31,7 @@ class Outcome:
     cluster: ClusterConfig
     changes: list[str] = field(default_factory=list)
     master: NodeId | None = None
-    verdict: ganeti.Verdict | None = None
+    verify_errors: tuple[str, ...] = ()
 
     def document(self) -> dict[str, object]:
         return {
@@ -40,8 +40,7 @@ class Outcome:
             "master": self.master.name if self.master else None,
             "changed": bool(self.changes),
             "changes": self.changes,
-            "verify_errors": list(self.verdict.errors) if self.verdict else [],
-            "verify_ignored": list(self.verdict.ignored) if self.verdict else [],
+            "verify_errors": list(self.verify_errors),
         }
 
 
@@ -127,8 +126,10 @@ def write_config(cluster: ClusterId, text: str) -> None:
         raise StepFailed(f"cannot write {cluster.config_file}: {err.strerror}") from err
 
 
-def _check_space(made: ClusterConfig, wishes: Wishes = NO_WISHES) -> None:
-    """Refuse a disk that is full: Ganeti's jobs do not fail there, they hang."""
+def _check_machine(made: ClusterConfig, wishes: Wishes = NO_WISHES) -> None:
+    """Refuse a disk that is full: Ganeti's jobs do not fail there, they hang. And a kernel that lacks what is asked for."""
+    if any(node.volume_group for node in made.nodes):
+        volumes.check_kernel()
     needed = SPACE + SPACE_PER_NODE * len(made.nodes)
     free = shutil.disk_usage(names.STATE_DIR).free
     if free < needed and ganeti_steps(made, wishes):
@@ -271,11 +272,11 @@ def up(cluster: ClusterId, wishes: Wishes, progress: Progress) -> Outcome:
     with apply.alone(progress.say), connect() as systemd:
         if config.exists(cluster):
             made = existing_config(cluster, wishes)
-            _check_space(made, wishes)
+            _check_machine(made, wishes)
             outcome = Outcome(made)
         else:
             made, text = new_config(cluster, wishes)
-            _check_space(made, wishes)
+            _check_machine(made, wishes)
             write_config(cluster, text)
             outcome = Outcome(made, [f"write {cluster.config_file}"])
         return _finish(made, wanted_instances(made, wishes), systemd, progress, outcome)
@@ -296,7 +297,7 @@ def _finish(
         add_instances(instances, master, progress, outcome)
     if outcome.changes:
         with progress.step("gnt-cluster verify"):
-            outcome.verdict = ganeti.verify(master)
+            outcome.verify_errors = ganeti.verify(master)
     return outcome
 
 
@@ -327,7 +328,7 @@ def scale(cluster: ClusterId, count: int, progress: Progress) -> Outcome:
     with apply.alone(progress.say), connect() as systemd:
         made, text, _ = scale_plan(cluster, count)
         coming = config.parse(cluster, text)
-        _check_space(coming)
+        _check_machine(coming)
         outcome = Outcome(coming)
         surplus = made.nodes[count:]
         if surplus:

@@ -5,7 +5,7 @@ Ganeti virtualises only part of its paths by GANETI_ROOTDIR; the others, and the
 would be the same on all nodes. So the daemons that act on the machine, and every session on a node
 (ssh, exec, shell, cmd), live in a mount namespace in which the standard places are the node's own:
 
-  /srv, /var/lib/ganeti, /var/log/ganeti, /run/ganeti, /etc/ganeti, /etc/default/ganeti
+  /srv, /var/lib/ganeti, /var/log/ganeti, /run/ganeti, /etc/ganeti, /etc/default/ganeti, /etc/lvm
                         those below the node directory
   /proc/meminfo, /proc/cpuinfo
                         the node's hardware, where its configuration says one
@@ -29,7 +29,11 @@ from collections.abc import Iterator
 REGISTRY = "/run/ganeti-vcluster/nodes"
 LIB_DIR = "/usr/lib/ganeti-vcluster"
 #: Programs that are others on a node: tools/node-NAME says why. Those of the machine stand in LIB_DIR then.
-REPLACED = {"systemctl": "/usr/bin/systemctl", "socat": "/usr/bin/socat"}
+REPLACED = {
+    "systemctl": "/usr/bin/systemctl",
+    "socat": "/usr/bin/socat",
+    "ganeti-watcher": "/usr/sbin/ganeti-watcher",
+}
 SYSRQ = "/proc/sysrq-trigger"
 if not os.path.exists(SYSRQ):
     REPLACED["gnt-cluster"] = "/usr/sbin/gnt-cluster"
@@ -43,6 +47,7 @@ DIRECTORIES = (
     ("var/run/ganeti", "/run/ganeti"),
     ("etc/ganeti", "/etc/ganeti"),
     ("etc/default/ganeti", "/etc/default/ganeti"),
+    ("etc/lvm", "/etc/lvm"),
     ("proc/meminfo", "/proc/meminfo"),
     ("proc/cpuinfo", "/proc/cpuinfo"),
 )
@@ -102,7 +107,6 @@ def enter(node: str) -> None:
     pid = noded_pid(node)
     if not pid or not _join(pid):
         make(node)
-    _libc.prctl(_PR_CAPBSET_DROP, _CAP_SYS_BOOT, 0, 0, 0)
     try:
         os.chdir(here)
     except OSError:
@@ -125,7 +129,13 @@ def _join(pid: int) -> bool:
     for fd in fds:
         _check(_libc.setns(fd, 0), f"namespace of process {pid}")
         os.close(fd)
+    _drop_boot()
     return True
+
+
+def _drop_boot() -> None:
+    """Nothing this process starts can reboot the machine."""
+    _libc.prctl(_PR_CAPBSET_DROP, _CAP_SYS_BOOT, 0, 0, 0)
 
 
 def make(node: str) -> None:
@@ -136,6 +146,7 @@ def make(node: str) -> None:
     # What the machine mounts later shows here; what is mounted here shows nowhere else.
     _mount("", "/", _MS_SLAVE | _MS_REC)
     socket.sethostname(node)
+    _drop_boot()
     for other in _others(rootdir):
         _bind(f"{rootdir}/var/lib/.elsewhere", f"{other}/var/lib/ganeti")
     for name, target in DIRECTORIES:

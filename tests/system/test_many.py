@@ -80,6 +80,36 @@ def test_upstreams_example_works_as_printed(machine: Machine) -> None:
     machine.sh(here + "./restart-all && ./status-all")
 
 
+def test_an_instance_moves_to_another_cluster(machine: Machine) -> None:
+    """With Ganeti's own move-instance, through both remote APIs."""
+    data = "/var/lib/ganeti-vcluster"
+    machine.sh("head -c 48 /dev/urandom | base64 >/root/secret")
+    for cluster, node in (("default", "node1"), ("second", "node1.example.com")):
+        machine.sh(f"cp /root/secret {data}/{cluster}/{node}/tmp/")
+        on_master(machine, "gnt-cluster", "renew-crypto", "-f", "--new-confd-hmac-key",
+                  f"--cluster-domain-secret={data}/{cluster}/{node}/tmp/secret", cluster=cluster)  # fmt: skip
+        machine.sh(
+            f"cp {data}/{cluster}/{node}/var/lib/ganeti/rapi.pem /root/{cluster}.pem; rm {data}/{cluster}/{node}/tmp/secret"
+        )
+    on_master(machine, "gnt-instance", "add", "-o", "dummy", "-t", "file", "-s", "64M", "-B", "memory=128", "--no-nics",
+              "-O", "note=precious", "-n", "node2", "instance1")  # fmt: skip
+    machine.run(
+        "env", "PYTHONPATH=/usr/share/ganeti/default", "/usr/lib/ganeti/tools/move-instance",
+        "--src-ca-file=/root/default.pem", "--src-username=gnt-vcluster", f"--src-password-file={data}/default/rapi-password",
+        "--dest-ca-file=/root/second.pem", "--dest-username=gnt-vcluster", f"--dest-password-file={data}/second/rapi-password",
+        "--dest-instance-name=instance1.example.com", "--dest-disk-template=file", "--iallocator=hail",
+        "cluster", "cluster.example.com", "instance1",
+    )  # fmt: skip
+    assert on_master(machine, "gnt-instance", "list", "--no-headers") == ""
+    listed = ("gnt-instance", "list", "--no-headers", "-o", "name,status,pnode")
+    name, state, node = on_master(machine, *listed, cluster="second").split()
+    assert (name, state) == ("instance1.example.com", "running")
+    disk = f"{data}/second/{node}/srv/ganeti/file-storage/{name}/*disk0"
+    assert "note=precious" in machine.sh(f"head -c 512 {disk} | tr -d '\\0'").stdout
+    on_master(machine, "gnt-instance", "remove", "-f", name, cluster="second")
+    assert verify_errors(machine) == [] and verify_errors(machine, "second") == []
+
+
 def test_a_cluster_with_ipv6_addresses(machine: Machine) -> None:
     machine.run("gnt-vcluster", "up", "six", "--nodes", "2", "--domain", "six.example", "--network", "2001:db8:1::/64")
     assert verify_errors(machine, "six") == []

@@ -406,6 +406,11 @@ def test_watcher(four: Machine) -> None:
     on_master(four, "gnt-cluster", "watcher", "continue")
     four.run("systemctl", "start", f"ganeti-watcher@{NODE1}.service")
     four.wait_for(f"{DATA}/{NODE1}/cmd 'gnt-instance list --no-headers -o status' | grep -q running")
+    rapi = four.run("systemctl", "show", "-P", "MainPID", f"ganeti-rapi@{NODE1}").stdout
+    four.run("systemctl", "start", f"ganeti-watcher@{NODE1}.service")
+    on_master(four, "ganeti-watcher")
+    assert four.run("systemctl", "show", "-P", "MainPID", f"ganeti-rapi@{NODE1}").stdout == rapi, "it lives: it stays"
+    assert four.sh(f"grep 'RAPI is not responding' {DATA}/{NODE1}/var/log/ganeti/watcher.log", check=False).stdout == ""
     four.sh(f"mkdir {DATA}/{NODE1}/var/lib/ganeti/watcher.pause")
     assert four.run("systemctl", "start", f"ganeti-watcher@{NODE1}.service", check=False).returncode != 0
     assert four.run("systemctl", "is-failed", f"ganeti-watcher@{NODE1}.service").stdout == "failed\n"

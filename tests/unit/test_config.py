@@ -61,6 +61,8 @@ def test_ipv6_nodes_have_ipv4_secondaries() -> None:
         ("[nodes]\nmemory = much\n", ["line 2", "[nodes]", "memory", "much", "16G"]),
         ("[nodes]\ncpus = 0\n", ["line 2", "cpus", "0"]),
         ("[nodes]\n[[node1]]\ndisk = 1K\n", ["line 3", "[[node1]]", "disk", "1K", "64M"]),
+        ("[ganeti]\nenabled_disk_templates = plain\n", ["enabled_disk_templates", "plain", "node1", "volume_group"]),
+        ("[ganeti]\nvg_name = a b\n", ["line 2", "vg_name", "a b"]),
         ("[nodes]\naddress = 192.0.2.11\n", ["line 2", "address", "unknown key", "memory"]),
         ("[nodes]\n[[node9]]\n", ["line 2", "[[node9]]", "no such node"]),
         ("[nodes]\n[[node1]]\nadress = 192.0.2.11\n", ["line 3", "[[node1]]", "adress", "unknown key"]),

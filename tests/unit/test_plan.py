@@ -10,10 +10,23 @@ from pathlib import Path
 import pytest
 
 from ganeti_vc import config, hosts, names, network, nodedir, plan
+from ganeti_vc.disks import Disk
 from ganeti_vc.errors import ConfigError
 from ganeti_vc.names import ClusterId
 from ganeti_vc.observed import Initialised, Ledger, Observed
-from ganeti_vc.steps import ChangeAddresses, MakeBridge, Remove, RemoveBridge, SetHosts, StopUnits, WriteLedger
+from ganeti_vc.steps import (
+    AttachVolumes,
+    ChangeAddresses,
+    DetachVolumes,
+    MakeBridge,
+    Remove,
+    RemoveBridge,
+    SetDisk,
+    SetHosts,
+    StopUnits,
+    Unmount,
+    WriteLedger,
+)
 
 DEFAULT = ClusterId("default")
 CONFIG = config.parse(DEFAULT, "")
@@ -135,3 +148,35 @@ def test_what_ganeti_has_recorded_stays(text: str, key: str) -> None:
             plan.check_host(changed, observed)
     else:
         plan.check_host(changed, observed)
+
+
+STORAGE = "[nodes]\ndisk = 1G\n[[node2]]\nvolume_group = 2G\n"
+
+
+def test_storage_is_made_once_and_grows() -> None:
+    made = config.parse(DEFAULT, STORAGE)
+    node1, node2, node3 = (node.id for node in made.nodes)
+    steps = plan.hardware(made, NOTHING)
+    assert [step for step in steps if isinstance(step, AttachVolumes)] == [AttachVolumes(node2, "xenvg", 2048)]
+    assert [step.node for step in steps if isinstance(step, SetDisk)] == [node1, node2, node3]
+    there = replace(
+        NOTHING, disks={node.id: Disk(1024, True) for node in made.nodes}, volumes={node2: Disk(2048, True)}
+    )
+    assert plan.hardware(made, there) == []
+    assert plan.hardware(made, replace(there, volumes={node2: Disk(1024, True)})) == [
+        AttachVolumes(node2, "xenvg", 2048)
+    ]
+    assert plan.hardware(made, replace(there, disks={**there.disks, node1: Disk(1024, False)})) == [
+        SetDisk(node1, 1024)
+    ]
+    gone = plan.runtime_gone(DEFAULT, there)
+    assert gone[:4] == [Unmount(node1), Unmount(node2), DetachVolumes(node2), Unmount(node3)]
+
+
+def test_storage_with_data_does_not_become_smaller() -> None:
+    made = config.parse(DEFAULT, STORAGE)
+    there = {made.nodes[1].id: Disk(4096, True)}
+    with pytest.raises(ConfigError, match="disk: .*4096M"):
+        plan.check_disks(made, replace(NOTHING, disks=there))
+    with pytest.raises(ConfigError, match="volume_group: .*4096M"):
+        plan.check_disks(made, replace(NOTHING, volumes=there))

@@ -42,7 +42,9 @@ def test_junit_counts_and_shows_failures() -> None:
 
 
 def test_every_switch_that_is_off_has_a_reason() -> None:
-    made = qasuite.configuration(config.parse(ClusterId("qa"), "[cluster]\nnodes = 4\ndomain = qa\n"), quick=True)
+    made = qasuite.configuration(
+        config.parse(ClusterId("qa"), "[cluster]\nnodes = 4\ndomain = qa\n"), qasuite.switches(quick=True)
+    )
     tests = made["tests"]
     assert isinstance(tests, dict)
     assert {name for name, on in tests.items() if not on} == {*qasuite.NOT_RUN, *qasuite.LONG}
