@@ -12,10 +12,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from ganeti_vc import config, destroy, inside, output, parser, qa, status, up, view
+from ganeti_vc import config, destroy, ganeti, inside, output, parser, qa, status, up, view
 from ganeti_vc.errors import StepFailed, UsageError, VclusterError
 from ganeti_vc.output import Progress
-from ganeti_vc.qasuite import switches
+from ganeti_vc.qasuite import runs
 from ganeti_vc.systemd import connect
 
 
@@ -226,7 +226,7 @@ def do_destroy(args: argparse.Namespace) -> int:
 def do_qa(args: argparse.Namespace) -> int:
     begin = time.monotonic()
     junit, log = (Path(name).absolute() if name else None for name in (args.junit, args.log))
-    tests = switches(args.quick, args.only.split(",") if args.only else ())
+    tests = runs(ganeti.version(), args.quick, args.only.split(",") if args.only else ())
     found = qa.qa(status.default_cluster(args.cluster), tests, args.remainder, args.keep, junit, log, _progress(args))
     counts = {outcome: sum(result.outcome == outcome for result in found)
               for outcome in ("passed", "failed", "not applicable", "skipped")}  # fmt: skip

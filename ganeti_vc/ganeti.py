@@ -29,6 +29,11 @@ def check_installed() -> None:
         raise VclusterError(f"Ganeti is not installed: {DAEMON_UTIL} is missing", "apt-get install ganeti")
 
 
+def version() -> str:
+    """Major and minor version of the installed package, as its directories have it: 3.0, 3.1."""
+    return Path("/usr/share/ganeti/default").resolve().name
+
+
 def ssconf(node: NodeId, name: str) -> str | None:
     """A value of Ganeti's static configuration on this node (ssconf.SimpleStore), None without one."""
     try:

@@ -22,7 +22,7 @@ from ganeti_vc.errors import VclusterError
 from ganeti_vc.names import ClusterId
 from ganeti_vc.output import Progress
 from ganeti_vc.process import BASE_ENVIRONMENT
-from ganeti_vc.qasuite import KERNEL, Result, configuration, junit, results
+from ganeti_vc.qasuite import XEN_FILE, Result, configuration, junit, results
 from ganeti_vc.systemd import connect
 
 SUITE = Path("/usr/share/ganeti/testsuite/qa")
@@ -45,7 +45,7 @@ def _make(cluster: ClusterId, progress: Progress) -> ClusterConfig:
         for node in made.nodes:
             (node.id.rootdir / "srv/ssh").mkdir(mode=0o700)
             (node.id.rootdir / "boot").mkdir()
-            (node.id.rootdir / KERNEL.lstrip("/")).touch()
+            (node.id.rootdir / XEN_FILE.lstrip("/")).touch()
     return made
 
 
@@ -58,7 +58,7 @@ def _run(made: ClusterConfig, tests: Mapping[str, bool], options: Sequence[str],
         shutil.copy(BURNIN, work / "tools")
         (work / "config.json").write_text(json.dumps(configuration(made, tests), indent=2))
         with (
-            open(log or os.devnull, "w") as copy,
+            open(log or os.devnull, "a") as copy,
             subprocess.Popen(
                 [sys.executable, "-u", "ganeti-qa.py", "--yes-do-it", *options, str(work / "config.json")],
                 cwd=work / "qa",
@@ -86,30 +86,38 @@ def _run(made: ClusterConfig, tests: Mapping[str, bool], options: Sequence[str],
 
 def qa(
     cluster: ClusterId,
-    tests: Mapping[str, bool],
+    tests: Sequence[Mapping[str, bool]],
     options: Sequence[str],
     keep: bool,
     junit_file: Path | None,
     log: Path | None,
     progress: Progress,
 ) -> list[Result]:
-    """Make a cluster, run the suite on it, and remove it again unless a test failed or `keep` is set."""
+    """Make a cluster, run the suite on it, once for each of the `tests`, and remove it again unless one failed or `keep` is set."""
     if not SUITE.is_dir():
         raise VclusterError(
             f"Ganeti's QA suite is not installed: {SUITE} is missing", "apt-get install ganeti-testsuite"
         )
     for path in filter(None, (junit_file, log)):
         files.write(path, "")  # rather now than after twenty minutes
-    found = []
-    for result in _run(_make(cluster, progress), tests, options, log):
-        found.append(result)
-        if result.outcome != "skipped":
+    made = _make(cluster, progress)
+    found: list[Result] = []
+    failed = False
+    for number, switches in enumerate(tests):
+        for result in _run(made, switches, options, log):
+            if result.outcome == "skipped":
+                found += [result] if number == 0 else []
+                continue
+            found.append(result)
             progress.say(f"{result.outcome:14} {result.seconds:6.1f} s  {result.name} {result.description}")
-        if result.outcome == "failed":
-            progress.say("\n".join(result.output[-30:]))
+            if result.outcome == "failed":
+                failed = True
+                progress.say("\n".join(result.output[-30:]))
+        if failed:
+            break
     if junit_file:
         files.write(junit_file, junit(found))
-    if keep or any(result.outcome == "failed" for result in found):
+    if keep or failed:
         progress.say(f"The cluster {cluster.name} is left for you to look at: gnt-vcluster destroy {cluster.name}")
     else:
         destroy.destroy(cluster, progress)

@@ -28,24 +28,29 @@ NOT_RUN: Mapping[str, str] = {
     "instance-modify-disks": _NEEDS_HOTPLUG,
     "instance-device-names": _NEEDS_HOTPLUG,
     "cluster-burnin": _NEEDS_HOTPLUG,
+    "instance-import": _NEEDS_STORAGE,
     "instance-communication": "wants a TAP device of the instance, which the fake hypervisor has not",
     "instance-reinstall": "leaves an image name that does not exist in the instance, and the next reinstallation uses it",
-    "instance-rename": 'stumbles over a diskless instance (info["Disks"] is None)',
     "instance-recreate-disks": "has nothing to remove of a diskless instance, and looks for shared files in the other directory",
     "cluster-oob": "copies a file in /tmp, and on a virtual node `gnt-cluster copyfile` takes only what is below the node directory",
+    "node-oob": "sets a node online without --force: Ganeti then asks a question, and without a terminal takes No for the answer",
     "cluster-renew-crypto": "also wants root's own ssh keys renewed, which are left alone here (the rest of it is tested by us)",
     "cluster-upgrade": "needs a second version of Ganeti",
     "group-custom-ssh-port": "needs LVM",
     "inter-cluster-instance-move": "needs LVM",
 }
-#: Xen's kernel and device model: the suite changes Xen's parameters, and Ganeti checks them although no node runs Xen.
-KERNEL = "/boot/vmlinuz-3-xenU"
+#: Switches whose tests stumble over a diskless instance, which the others want: they have a run of their own without one.
+WITH_DISKS = ("instance-export", "instance-rename")
+#: The same, with Ganeti 3.1.
+WITH_DISKS_31 = ("instance-modify",)
+#: A file for Xen: the suite changes Xen's parameters, and Ganeti checks them although no node runs Xen.
+XEN_FILE = "/boot/vmlinuz-3-xenU"
 #: What takes long, for a run of a few minutes.
 LONG = (
     "performance", "instance-add-osparams", "instance-consecutive-failures", "filters",
     "cluster-modify", "instance-modify", "instance-automatic-restart", "group-rwops", "node-modify", "tags", "test-jobqueue",
     "instance-add-diskless", "instance-add-shared-file", "cluster-master-failover", "instance-list", "network",
-    "instance-export", "instance-import",
+    "instance-export",
 )  # fmt: skip
 
 
@@ -60,11 +65,19 @@ class Result:
     output: list[str] = field(default_factory=list)
 
 
-def switches(quick: bool, only: Collection[str] = ()) -> dict[str, bool]:
-    """The suite's switches: all that can run here, what does not take long, or only some and what they need."""
+def runs(version: str, quick: bool, only: Collection[str] = ()) -> list[dict[str, bool]]:
+    """The suite's switches for each run of it, by Ganeti's version ("3.0"): all that can run here, what does not take
+    long, or only some."""
+
+    def some(names: Iterable[str]) -> dict[str, bool]:
+        return {"default": False, "create-cluster": True, "cluster-destroy": True, **dict.fromkeys(names, True)}
+
     if only:
-        return {"default": False, "create-cluster": True, "cluster-destroy": True, **dict.fromkeys(only, True)}
-    return {"default": True, **dict.fromkeys((*NOT_RUN, *(LONG if quick else ())), False)}
+        return [some(only)]
+    apart = (*WITH_DISKS, *(WITH_DISKS_31 if version == "3.1" else ()))
+    most = {"default": True, **dict.fromkeys((*NOT_RUN, *apart, *(LONG if quick else ())), False)}
+    with_disks = some(("default-instance-tests", "instance-add-file", "instance-add-shared-file", *apart))
+    return [most] if quick else [most, with_disks]
 
 
 def configuration(made: ClusterConfig, tests: Mapping[str, bool]) -> dict[str, object]:
@@ -84,8 +97,8 @@ def configuration(made: ClusterConfig, tests: Mapping[str, bool]) -> dict[str, o
         "default-nicparams": {"mode": "bridged", "link": device},
         "cluster-init-args": ["--no-etc-hosts", f"--node-parameters=ssh_port={made.ssh_port}",
                               f"--ipolicy-bounds-specs={made.ganeti.ipolicy_bounds_specs}",
-                              f"--hypervisor-parameters=xen-pvm:kernel_path={KERNEL}",
-                              f"--hypervisor-parameters=xen-hvm:kernel_path={KERNEL},device_model={KERNEL}"],
+                              f"--hypervisor-parameters=xen-pvm:kernel_path={XEN_FILE}",
+                              f"--hypervisor-parameters=xen-hvm:kernel_path={XEN_FILE},device_model={XEN_FILE},vnc_password_file={XEN_FILE}"],
         # Keys that nobody uses: the cluster has its own already.
         "modify_ssh_setup": False,
         "ssh_key_type": "rsa",

@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""A node's own LVM volume group, of the size its configuration says: on a loop device over a sparse image.
+"""A node's own LVM volume group, of the size its configuration says: in a sparse image.
 
 Ganeti asks for a group of the same name on every node. They are kept apart by the node's own /etc/lvm,
-which its view shows (ganeti_vc/view.py) and which admits the node's device only; and from the machine's
-LVM by their system ID, the node's name: LVM leaves foreign groups alone (lvmsystemid(7)). The names of
-logical volumes are unique, as Ganeti makes them, but for `gnt-instance move`: one kernel has one name space for them.
+which its view shows (ganeti_vc/view.py) and which admits the node's device only. The machine's own LVM
+does not see them: on the loop device the group starts after some unused space, where LVM does not look
+for it, and the device-mapper device that leaves this out is marked as a logical volume, in which LVM
+looks only if told to (lvm.conf(5), scan_lvs). The names of logical volumes are unique, as Ganeti makes
+them, but for `gnt-instance move`: one kernel has one name space for them.
 """
 
 from __future__ import annotations
@@ -23,15 +25,19 @@ devices {{
     filter = [ "a|^{device}$|", "r|.*|" ]
     use_devicesfile = 0
     hints = "none"
+    scan_lvs = 1
 }}
 global {{
-    system_id_source = "uname"
     use_lvmpolld = 0
 }}
 activation {{
     monitoring = 0
 }}
 """
+
+
+#: Sectors of 512 bytes before the volume group.
+_UNUSED = 2048
 
 
 def image(node: NodeId) -> Path:
@@ -51,9 +57,14 @@ def _has_device_mapper() -> bool:
     return "device-mapper" in Path("/proc/misc").read_text()
 
 
-def _device(node: NodeId) -> str:
+def _loop(node: NodeId) -> str:
     """The loop device of the image, empty when there is none."""
     return run(["losetup", "-n", "-O", "NAME", "-j", str(image(node))]).stdout.strip()
+
+
+def _mapped(node: NodeId) -> str:
+    """Name of the device-mapper device. With a single '-', udev would take it for VG-LV."""
+    return f"ganeti_vcluster_{node.name.replace('-', '--')}"
 
 
 def observe() -> dict[NodeId, Disk]:
@@ -61,31 +72,43 @@ def observe() -> dict[NodeId, Disk]:
     found = {}
     for path in names.STATE_DIR.glob("*/*/volumes.img"):
         node = ClusterId(path.parts[-3]).node(path.parts[-2])
-        found[node] = Disk(path.stat().st_size >> 20, bool(_device(node)))
+        found[node] = Disk((path.stat().st_size >> 20) - 1, bool(_loop(node)))
     return found
 
 
 def attach(node: NodeId, group: str, size: int) -> None:
     """Give the node its volume group: made if missing, grown to `size` MiB."""
     check_kernel()
-    path = image(node)
-    if not path.exists() or path.stat().st_size < size << 20:
+    path, name = image(node), _mapped(node)
+    whole = (size << 20) + _UNUSED * 512
+    if not path.exists() or path.stat().st_size < whole:
         with open(path, "ab") as stream:
-            os.truncate(stream.fileno(), size << 20)
-    if device := _device(node):
-        run(["losetup", "--set-capacity", device])
+            os.truncate(stream.fileno(), whole)
+    loop = _loop(node)
+    if loop:
+        run(["losetup", "--set-capacity", loop])
     else:
-        device = run(["losetup", "--find", "--show", str(path)]).stdout.strip()
+        loop = run(["losetup", "--find", "--show", str(path)]).stdout.strip()
+    table = f"0 {size << 11} linear {loop} {_UNUSED}"
+    device = f"/dev/mapper/{name}"
+    if run(["dmsetup", "info", name], check=False).returncode:
+        run(["dmsetup", "create", name, "--uuid", f"LVM-ganeti-vcluster-{node.name}", "--table", table])
+    else:
+        run(["dmsetup", "reload", name, "--table", table])
+        run(["dmsetup", "resume", name])
     config = node.rootdir / "etc/lvm/lvm.conf"
     config.parent.mkdir(exist_ok=True)
     files.write(config, _CONFIG.format(node=node.name, device=device))
     if run(["vgs", group], prefix=node.enter, check=False).returncode:
-        run(["vgcreate", "--yes", "--setautoactivation", "n", group, device], prefix=node.enter)
+        run(["vgcreate", "--yes", group, device], prefix=node.enter)
     else:
         run(["pvresize", device], prefix=node.enter)
 
 
 def detach(node: NodeId) -> None:
-    """Release the loop device; the data stays in the image."""
-    run(["vgchange", "--activate", "n"], prefix=node.enter)
-    run(["losetup", "--detach", _device(node)])
+    """Release the devices; the data stays in the image."""
+    loop = _loop(node)
+    if not run(["dmsetup", "info", _mapped(node)], check=False).returncode:
+        run(["vgchange", "--activate", "n"], prefix=node.enter)
+        run(["dmsetup", "remove", "--retry", _mapped(node)])
+    run(["losetup", "--detach", loop])

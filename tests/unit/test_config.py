@@ -62,6 +62,7 @@ def test_ipv6_nodes_have_ipv4_secondaries() -> None:
         ("[nodes]\ncpus = 0\n", ["line 2", "cpus", "0"]),
         ("[nodes]\n[[node1]]\ndisk = 1K\n", ["line 3", "[[node1]]", "disk", "1K", "64M"]),
         ("[ganeti]\nenabled_disk_templates = plain\n", ["enabled_disk_templates", "plain", "node1", "volume_group"]),
+        ("[nodes]\nvolume_group = 1G\n", ["line 2", "volume_group", "1G", "20488M"]),
         ("[ganeti]\nvg_name = a b\n", ["line 2", "vg_name", "a b"]),
         ("[nodes]\naddress = 192.0.2.11\n", ["line 2", "address", "unknown key", "memory"]),
         ("[nodes]\n[[node9]]\n", ["line 2", "[[node9]]", "no such node"]),

@@ -150,21 +150,21 @@ def test_what_ganeti_has_recorded_stays(text: str, key: str) -> None:
         plan.check_host(changed, observed)
 
 
-STORAGE = "[nodes]\ndisk = 1G\n[[node2]]\nvolume_group = 2G\n"
+STORAGE = "[nodes]\ndisk = 1G\n[[node2]]\nvolume_group = 32G\n"
 
 
 def test_storage_is_made_once_and_grows() -> None:
     made = config.parse(DEFAULT, STORAGE)
     node1, node2, node3 = (node.id for node in made.nodes)
     steps = plan.hardware(made, NOTHING)
-    assert [step for step in steps if isinstance(step, AttachVolumes)] == [AttachVolumes(node2, "xenvg", 2048)]
+    assert [step for step in steps if isinstance(step, AttachVolumes)] == [AttachVolumes(node2, "xenvg", 32768)]
     assert [step.node for step in steps if isinstance(step, SetDisk)] == [node1, node2, node3]
     there = replace(
-        NOTHING, disks={node.id: Disk(1024, True) for node in made.nodes}, volumes={node2: Disk(2048, True)}
+        NOTHING, disks={node.id: Disk(1024, True) for node in made.nodes}, volumes={node2: Disk(32768, True)}
     )
     assert plan.hardware(made, there) == []
     assert plan.hardware(made, replace(there, volumes={node2: Disk(1024, True)})) == [
-        AttachVolumes(node2, "xenvg", 2048)
+        AttachVolumes(node2, "xenvg", 32768)
     ]
     assert plan.hardware(made, replace(there, disks={**there.disks, node1: Disk(1024, False)})) == [
         SetDisk(node1, 1024)
@@ -175,8 +175,8 @@ def test_storage_is_made_once_and_grows() -> None:
 
 def test_storage_with_data_does_not_become_smaller() -> None:
     made = config.parse(DEFAULT, STORAGE)
-    there = {made.nodes[1].id: Disk(4096, True)}
-    with pytest.raises(ConfigError, match="disk: .*4096M"):
+    there = {made.nodes[1].id: Disk(65536, True)}
+    with pytest.raises(ConfigError, match="disk: .*65536M"):
         plan.check_disks(made, replace(NOTHING, disks=there))
-    with pytest.raises(ConfigError, match="volume_group: .*4096M"):
+    with pytest.raises(ConfigError, match="volume_group: .*65536M"):
         plan.check_disks(made, replace(NOTHING, volumes=there))

@@ -42,10 +42,12 @@ def test_junit_counts_and_shows_failures() -> None:
 
 
 def test_every_switch_that_is_off_has_a_reason() -> None:
-    made = qasuite.configuration(
-        config.parse(ClusterId("qa"), "[cluster]\nnodes = 4\ndomain = qa\n"), qasuite.switches(quick=True)
-    )
-    tests = made["tests"]
-    assert isinstance(tests, dict)
-    assert {name for name, on in tests.items() if not on} == {*qasuite.NOT_RUN, *qasuite.LONG}
+    made = config.parse(ClusterId("qa"), "[cluster]\nnodes = 4\ndomain = qa\n")
+    first, second = (qasuite.configuration(made, tests)["tests"] for tests in qasuite.runs("3.1", quick=False))
+    assert isinstance(first, dict) and isinstance(second, dict)
+    off = {name for name, on in first.items() if not on}
+    apart = {*qasuite.WITH_DISKS, *qasuite.WITH_DISKS_31}
+    assert off == {*qasuite.NOT_RUN, *apart} and apart <= {name for name, on in second.items() if on}
     assert all(qasuite.NOT_RUN.values())
+    (quick,) = qasuite.runs("3.0", quick=True)
+    assert {name for name, on in quick.items() if not on} >= {*qasuite.NOT_RUN, *qasuite.LONG}
