@@ -19,6 +19,9 @@ from ganeti_vc.initext import line_of
 from ganeti_vc.keys import KEYS, SECTION_DOCS, VALIDATOR, configspec, mebibytes
 from ganeti_vc.names import ClusterId, NodeId
 
+#: With fork_server = auto. Measured: the server costs 0.5 CPU seconds and 45 MiB, and saves 0.35 and 19 per node.
+FORK_SERVER_FROM = 3
+
 
 @dataclass(frozen=True)
 class NodeConfig:
@@ -63,6 +66,7 @@ class ClusterConfig:
     own_bridge: bool
     ssh_port: int
     watcher_interval: str
+    fork_server: bool
     ganeti: GanetiConfig
 
     @property
@@ -199,6 +203,7 @@ def _interpret(cluster: ClusterId, raw: Mapping[str, Any], reporter: _Reporter) 
         own_bridge=not top["device"],
         ssh_port=top["ssh_port"],
         watcher_interval=top["watcher_interval"],
+        fork_server=len(nodes) >= FORK_SERVER_FROM if top["fork_server"] == "auto" else top["fork_server"] == "yes",
         ganeti=GanetiConfig(
             enabled_hypervisors=tuple(ganeti["enabled_hypervisors"]),
             enabled_disk_templates=tuple(ganeti["enabled_disk_templates"]),

@@ -72,9 +72,17 @@ def reconcile(systemd: Systemd) -> dict[str, str]:
             else:
                 usable[cluster] = loaded
         apply.apply_all(plan.reconcile(usable, observed), systemd, _log_step)
+        _fork_server(systemd, any(loaded.fork_server for loaded in usable.values()))
     for error in bad.values():
         log.error("%s", error)
     return {cluster.name: str(error) for cluster, error in bad.items()}
+
+
+def _fork_server(systemd: Systemd, wanted: bool) -> None:
+    """Start or stop it. Not waited for: the nodes' units start after it, if it is about to start."""
+    active = systemd.active_state(names.FORK_SERVER_SERVICE) in ("active", "activating")
+    if wanted != active:
+        systemd.call("StartUnit" if wanted else "StopUnit", "ss", names.FORK_SERVER_SERVICE, "replace")
 
 
 def undo(systemd: Systemd) -> None:

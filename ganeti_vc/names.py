@@ -29,6 +29,7 @@ HOSTS_FILE = Path("/etc/hosts")
 GANETI_RUN_DIR, MADE_GANETI_RUN_DIR = Path("/run/ganeti"), RUN_DIR / "made-run-ganeti"
 MANAGER_SOCKET = RUN_DIR / "manager.socket"
 
+FORK_SERVER_SERVICE = "ganeti-vcluster-forkserver.service"
 MANAGER_SERVICE = "ganeti-vcluster.service"
 ALL_TARGET = "ganeti-vcluster.target"
 ALL_SLICE = "ganeti-vnode.slice"

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ganeti_vc import names
+from ganeti_vc import forking, names
 from ganeti_vc.config import ClusterConfig, NodeConfig
 from ganeti_vc.daemons import DAEMONS
 from ganeti_vc.names import NodeId
@@ -30,17 +30,19 @@ DIRECTORIES = (
 )
 
 
-def defaults_file(node: NodeConfig) -> str:
+def defaults_file(config: ClusterConfig, node: NodeConfig) -> str:
     """etc/default/ganeti: read by the units as EnvironmentFile= and sourced by Ganeti's daemon-util.
 
     For systemd the last line is none, as it holds no '='; for daemon-util it is where we take over.
     """
     arguments = "".join(f"{daemon.args_key}='{node.daemon_args[daemon.name]}'\n" for daemon in DAEMONS)
+    switch = f"{forking.SWITCH}='yes'\n" if config.fork_server else ""
     return f"""\
 # Settings of virtual node {node.id.name}. Made by ganeti-vcluster from {node.id.cluster.config_file},
 # whose section [daemons] takes further arguments: changes here are overwritten.
 {arguments}GANETI_ROOTDIR='{node.id.rootdir}'
 GANETI_HOSTNAME='{node.id.name}'
+{switch}\
 # Daemons of this node are units; Ganeti's daemon-util leaves them to us.
 case $0 in */daemon-util) export GANETI_ROOTDIR GANETI_HOSTNAME; exec {names.LIB_DIR}/daemon-util "$@" ;; esac
 """
@@ -112,7 +114,7 @@ def files(config: ClusterConfig) -> dict[Path, tuple[str, int]]:
         made[config.id.directory / name] = (text, 0o755)
     storage = f"{FILE_STORAGE}\n{SHARED_FILE_STORAGE}\n"
     for node in config.nodes:
-        made[node.id.defaults_file] = (defaults_file(node), 0o644)
+        made[node.id.defaults_file] = (defaults_file(config, node), 0o644)
         made[node.id.rootdir / "etc/ganeti/file-storage-paths"] = (storage, 0o644)
         made[node.id.rootdir / "cmd"] = (cmd_script(node), 0o755)
     return made

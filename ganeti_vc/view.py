@@ -33,10 +33,15 @@ REPLACED = {
     "systemctl": "/usr/bin/systemctl",
     "socat": "/usr/bin/socat",
     "ganeti-watcher": "/usr/sbin/ganeti-watcher",
+    "gnt-node": "/usr/sbin/gnt-node",
 }
 SYSRQ = "/proc/sysrq-trigger"
 if not os.path.exists(SYSRQ):
     REPLACED["gnt-cluster"] = "/usr/sbin/gnt-cluster"
+
+#: Read-only on a node, which must not take the machine down: `gnt-node powercycle` of a fake node writes to
+#: the first one and else calls reboot(2). As ProtectKernelTunables= has it, which would need a seccomp filter.
+TUNABLES = (SYSRQ, "/proc/sys", "/proc/irq", "/proc/fs", "/proc/acpi", "/proc/mtrr", "/sys")
 
 #: Below the node directory, and where it shows. What the machine lacks is left out.
 DIRECTORIES = (
@@ -55,7 +60,16 @@ DIRECTORIES = (
 MANY_NODES = 64
 
 _CLONE_NEWNS, _CLONE_NEWUTS = 0x00020000, 0x04000000
-_MS_RDONLY, _MS_REMOUNT, _MS_BIND, _MS_REC, _MS_SLAVE = 1, 32, 4096, 16384, 1 << 19
+_MS_RDONLY, _MS_NOSUID, _MS_NODEV, _MS_NOEXEC, _MS_REMOUNT, _MS_BIND, _MS_REC, _MS_SLAVE = (
+    1,
+    2,
+    4,
+    8,
+    32,
+    4096,
+    16384,
+    1 << 19,
+)
 _PR_CAPBSET_DROP, _CAP_SYS_BOOT = 24, 22
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -157,9 +171,10 @@ def make(node: str) -> None:
         if os.path.exists(program):
             _bind(program, f"{LIB_DIR}/{name}")
             _bind(f"{LIB_DIR}/node-{name}", program)
-    if os.path.exists(SYSRQ):
-        _bind(SYSRQ, SYSRQ)
-        _mount("", SYSRQ, _MS_REMOUNT | _MS_BIND | _MS_RDONLY)
+    for path in TUNABLES:
+        if os.path.exists(path):
+            _bind(path, path)
+            _mount("", path, _MS_REMOUNT | _MS_BIND | _MS_RDONLY | _MS_NOSUID | _MS_NODEV | _MS_NOEXEC)
 
 
 def _prepare(rootdir: str) -> None:

@@ -393,6 +393,7 @@ def test_confd_mond_and_the_rest_answer_on_their_own_address(four: Machine) -> N
             in four.run("gnt-vcluster", "exec", node, "--", "env", env, "python3", "/root/confd-query", address).stdout
         )
         assert json.loads(four.sh(f"curl -sf http://{address}:1815/1/list/collectors").stdout)
+    assert on_master(four, "gnt-node", "list-drbd", "--no-headers", NODE2) == ""
     assert four.sh("ss -Hlntu | grep -E ':(1811|1814|1815|5080|80) ' | grep -v 192.0.2.", check=False).stdout == ""
 
 

@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The fork server: what it starts is its unit's in every respect, and nodes do not depend on it."""
+
+from __future__ import annotations
+
+from tests.machine import Machine
+from tests.system.look import on_master, strays, verify_errors
+
+SERVER = "ganeti-vcluster-forkserver.service"
+NODED = "ganeti-noded@node2.service"
+
+
+def show(machine: Machine, unit: str, key: str) -> str:
+    return machine.run("systemctl", "show", "-P", key, unit).stdout.strip()
+
+
+def forked(machine: Machine, unit: str = NODED) -> bool:
+    """Whether a unit's main process is a fork: its program was never loaded by itself."""
+    pid = show(machine, unit, "MainPID")
+    server = show(machine, SERVER, "MainPID")
+    same = f"[ \"$(awk '/libpython|python3/ {{print $1; exit}}' /proc/{pid}/maps)\" = \"$(awk '/libpython|python3/ {{print $1; exit}}' /proc/{server}/maps)\" ]"
+    return machine.sh(same, check=False).returncode == 0
+
+
+def test_nodes_are_forked_into_their_units(cluster: Machine) -> None:
+    assert forked(cluster) and strays(cluster) == ""
+    pid = show(cluster, NODED, "MainPID")
+    assert (
+        cluster.sh(f"tr '\\0' ' ' </proc/{pid}/cmdline")
+        .stdout.strip()
+        .endswith("ganeti-noded -f --no-mlock -b 192.0.2.11")
+    )
+    assert cluster.sh(f"ps -o comm=,ppid= -p {pid}").stdout.split() == ["ganeti-noded", "1"]
+    environment = cluster.sh(f"tr '\\0' '\\n' </proc/{pid}/environ", check=False).stdout
+    assert "NOTIFY_SOCKET" not in environment
+    assert "ganeti-noded@node2" in cluster.get(f"/proc/{pid}/cgroup") and "node2.slice" in cluster.get(
+        f"/proc/{pid}/cgroup"
+    )
+    # A line it writes is the node's in the journal.
+    cluster.sh(f"kill -HUP {pid}")
+    cluster.sh("gnt-vcluster exec node2 -- ls /srv/ganeti/file-storage")
+    assert verify_errors(cluster) == []
+
+
+def test_it_takes_less_memory_and_less_time(cluster: Machine) -> None:
+    private = "awk '/^Private/ {sum += $2} END {print sum}' /proc/$(systemctl show -P MainPID ganeti-noded@node2)/smaps_rollup"
+    shared = int(cluster.sh(private).stdout)
+    cluster.sh("sed -i 's/^fork_server = .*/fork_server = no/' /etc/ganeti-vcluster/default.conf && systemctl reload ganeti-vcluster && "
+               "systemctl restart ganeti-vnode@node2.target")  # fmt: skip
+    cluster.wait_for(f"systemctl is-active {NODED}")
+    plain = int(cluster.sh(private).stdout)
+    assert show(cluster, SERVER, "ActiveState") == "inactive"
+    assert plain > 2 * shared, (plain, shared)
+    cluster.sh("sed -i 's/^fork_server = .*/fork_server = auto/' /etc/ganeti-vcluster/default.conf && systemctl reload ganeti-vcluster && "
+               "systemctl restart ganeti-vnode@node2.target")  # fmt: skip
+    cluster.wait_for(f"systemctl is-active {NODED}")
+    assert forked(cluster)
+
+
+def test_a_killed_noded_is_restarted(cluster: Machine) -> None:
+    before = show(cluster, NODED, "MainPID")
+    cluster.sh(f"kill -KILL {before}")
+    cluster.wait_for(f"[ $(systemctl show -P MainPID {NODED}) != {before} ] && systemctl is-active {NODED}")
+    assert "signal" in cluster.run("journalctl", "-u", NODED, "-n", "20").stdout
+    assert forked(cluster) and "node2" in on_master(cluster, "gnt-node", "list")
+
+
+def test_killing_the_server_touches_no_node(cluster: Machine) -> None:
+    before = [show(cluster, f"ganeti-noded@node{n}.service", "MainPID") for n in (1, 2, 3)]
+    server = show(cluster, SERVER, "MainPID")
+    cluster.sh(f"kill -KILL {server}")
+    cluster.wait_for(f"systemctl is-active {SERVER} && [ $(systemctl show -P MainPID {SERVER}) != {server} ]")
+    cluster.sh(f"systemctl restart {SERVER}")
+    assert [show(cluster, f"ganeti-noded@node{n}.service", "MainPID") for n in (1, 2, 3)] == before
+    cluster.sh(f"systemctl stop {SERVER} && systemctl restart {NODED}")
+    assert not forked(cluster) and verify_errors(cluster) == []
+    cluster.sh("systemctl reload ganeti-vcluster")
+    cluster.wait_for(f"systemctl is-active {SERVER}")
+    cluster.sh(f"systemctl restart {NODED}")
+    assert forked(cluster)
+
+
+def drop_in(machine: Machine, text: str) -> None:
+    directory = f"/run/systemd/system/{NODED}.d"
+    machine.run("mkdir", "-p", directory)
+    machine.put(f"{directory}/test.conf", f"[Service]\n{text}\n")
+    machine.sh(f"systemctl daemon-reload && systemctl restart {NODED}")
+
+
+def test_what_a_unit_sets_holds(cluster: Machine) -> None:
+    drop_in(cluster, "LimitNOFILE=5000\nOOMScoreAdjust=123\nNice=3\nUMask=0027\nPrivateTmp=yes\nNoNewPrivileges=yes\n"
+                     "CapabilityBoundingSet=~CAP_SYS_TIME\nEnvironment=MINE=yes\nWorkingDirectory=/usr")  # fmt: skip
+    assert forked(cluster)
+    pid = show(cluster, NODED, "MainPID")
+    assert "5000" in cluster.sh(f"grep 'open files' /proc/{pid}/limits").stdout
+    assert cluster.get(f"/proc/{pid}/oom_score_adj") == "123\n"
+    assert cluster.sh(f"ps -o ni= -p {pid}").stdout.strip() == "3"
+    status = dict(line.split(":\t", 1) for line in cluster.get(f"/proc/{pid}/status").splitlines() if ":\t" in line)
+    bounding = int(status["CapBnd"], 16)
+    assert status["Umask"] == "0027" and status["NoNewPrivs"] == "1"
+    assert not bounding >> 25 & 1 and not bounding >> 22 & 1 and bounding >> 21 & 1  # SYS_TIME, SYS_BOOT, SYS_ADMIN
+    assert int(status["CapEff"], 16) == bounding
+    assert "systemd-private" in cluster.sh(f"grep ' /tmp ' /proc/{pid}/mountinfo").stdout
+    assert cluster.sh(f"readlink /proc/{pid}/cwd").stdout == "/usr\n"
+
+
+def test_what_cannot_be_taken_over_is_started_plainly_and_said(cluster: Machine) -> None:
+    drop_in(cluster, "SystemCallFilter=~swapon")
+    assert not forked(cluster)
+    assert "without the fork server: seccomp filter" in cluster.run("journalctl", "-u", SERVER).stdout
+    cluster.sh(f"rm -r /run/systemd/system/{NODED}.d; systemctl daemon-reload; systemctl restart {NODED}")
+    assert forked(cluster)
+
+
+def test_a_changed_ganeti_is_loaded_anew(cluster: Machine) -> None:
+    cluster.sh("touch /usr/share/ganeti/default/ganeti/constants.py")
+    cluster.sh(f"systemctl restart {NODED}")
+    assert "Ganeti was changed" in cluster.run("journalctl", "-u", SERVER).stdout
+    cluster.wait_for(f"systemctl restart {NODED}; journalctl -u {SERVER} | grep -q changed")
+    assert verify_errors(cluster) == []
+
+
+def test_an_unknown_ganeti_is_left_alone(cluster: Machine) -> None:
+    """A module whose paths cannot be moved: the server says so and steps aside."""
+    path = "/usr/share/ganeti/default/ganeti/server/noded.py"
+    cluster.sh(
+        f'cp -p {path} /root/ && printf \'\\nHIDDEN = [object(), type("T", (), {{"__slots__": ("p",)}})()]\\nHIDDEN[1].p = pathutils.DATA_DIR\\n\' >>{path}'
+    )
+    cluster.sh(f"systemctl restart {SERVER}; systemctl restart {NODED}")
+    assert "not all of Ganeti can be moved" in cluster.run("journalctl", "-u", SERVER).stdout
+    assert show(cluster, SERVER, "ActiveState") == "inactive" and "node2" in on_master(cluster, "gnt-node", "list")
+    cluster.sh(f"cp -p /root/noded.py {path}; systemctl reload ganeti-vcluster")
+    cluster.wait_for(f"systemctl is-active {SERVER}")
+    cluster.run("systemctl", "restart", "ganeti-vcluster.target")
+    assert forked(cluster) and verify_errors(cluster) == []
