@@ -144,8 +144,12 @@ def _take_identity(pid: int) -> None:
     for capability in range(64):
         if not bounding >> capability & 1 and _libc.prctl(_PR_CAPBSET_READ, capability, 0, 0, 0) == 1:
             _libc.prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0)
-    # An exec would have taken them away; here they are given up by hand.
-    header = struct.pack("Ii", 0x20080522, 0)
+
+
+def _give_up_capabilities() -> None:
+    """Keep only those of the bounding set, as an exec would do."""
+    bounding = int(_status(os.getpid())["CapBnd"], 16)
+    header = struct.pack("Ii", 0x20080522, 0)  # _LINUX_CAPABILITY_VERSION_3
     low, high = bounding & 0xFFFFFFFF, bounding >> 32
     if _libc.capset(header, struct.pack("6I", low, low, 0, high, high, 0)):
         raise OSError(ctypes.get_errno(), "capset")
@@ -237,6 +241,7 @@ class Server:
             logging.root.handlers.clear()
             if request["program"] == MAKES_VIEW:
                 view.make(os.environ["GANETI_HOSTNAME"])
+            _give_up_capabilities()
             self._places.move(os.environ["GANETI_ROOTDIR"])
             connection.sendall(f"pid {os.getpid()}".encode())
             status = _main(PROGRAMS[request["program"]])

@@ -67,7 +67,8 @@ def verify_errors(machine: Machine, cluster: str = "default") -> list[str]:
 STRAYS = r"""
 for pid in $(pgrep -f '(^|/)ganeti-(noded|confd|wconfd|luxid|rapi|mond|metad|kvmd)'); do
   cgroup=$(sed -n 's/^0:://p' /proc/$pid/cgroup) || continue
-  node=$(tr '\0' '\n' </proc/$pid/environ | sed -n 's/^GANETI_HOSTNAME=//p')
+  node=${cgroup##*@} # of what the fork server has started, the environment does not show
+  node=${node%.service}
   case $cgroup in
     /ganeti.slice/ganeti-vnode.slice/*ganeti-vnode-$node.slice/ganeti-*@$node.service) ;;
     *) echo "$pid $cgroup $(tr '\0' ' ' </proc/$pid/cmdline)" ;;
