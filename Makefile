@@ -7,7 +7,7 @@ SHELL_TOOLS := tools/daemon-util tools/is-master tools/master-ip-off tools/ssh-e
 	tools/node-gnt-cluster tools/gnt-cluster tools/node-gnt-node tools/gnt-node tools/node-ganeti-watcher tools/ganeti-watcher \
 	tools/oob tools/power tools/systemctl os/dummy/script tests/need tests/run-system tests/vm-stages
 
-# Of check-vm, bench and demo: bookworm or trixie.
+# Of check-vm, qa, bench and demo: bookworm or trixie.
 RELEASE ?= bookworm
 
 help: ## show this
@@ -47,6 +47,10 @@ check-vm: $(DEB) ## a short list on Debian's own kernel, in an emulated machine 
 	tests/need vm
 	/usr/bin/python3 tests/vm.py $(RELEASE) $(DEB)
 
+qa: $(DEB) ## Ganeti's own QA suite on a cluster of four virtual nodes (15 minutes)
+	tests/need containers
+	/usr/bin/python3 tests/machine.py qa $(RELEASE) $(DEB)
+
 bench: $(DEB) ## seconds and CPU seconds of `up` beside upstream's way
 	tests/need containers
 	/usr/bin/python3 tests/bench.py $(RELEASE) $(DEB)
@@ -55,4 +59,4 @@ demo: $(DEB) ## boot a throw-away Debian, install the package, bring a cluster u
 	tests/need containers
 	/usr/bin/python3 tests/machine.py demo $(RELEASE) $(DEB)
 
-.PHONY: help deb check-fast check check-vm bench demo
+.PHONY: help deb check-fast check check-vm qa bench demo

@@ -45,12 +45,13 @@ WITH_DISKS = ("instance-export", "instance-rename")
 WITH_DISKS_31 = ("instance-modify",)
 #: A file for Xen: the suite changes Xen's parameters, and Ganeti checks them although no node runs Xen.
 XEN_FILE = "/boot/vmlinuz-3-xenU"
-#: What takes long, for a run of a few minutes.
-LONG = (
-    "performance", "instance-add-osparams", "instance-consecutive-failures", "filters",
-    "cluster-modify", "instance-modify", "instance-automatic-restart", "group-rwops", "node-modify", "tags", "test-jobqueue",
-    "instance-add-diskless", "instance-add-shared-file", "cluster-master-failover", "instance-list", "network",
-    "instance-export",
+#: For a run of a few minutes: a test of each kind, without those that wait.
+QUICK = (
+    "env", "cluster-info", "cluster-verify", "cluster-command", "cluster-copyfile", "cluster-redist-conf", "group-list",
+    "job-list", "node-info", "node-list", "node-readd", "node-storage", "haskell-confd", "mon-collector", "rapi",
+    "default-instance-tests", "instance-add-file", "instance-info", "instance-shutdown", "instance-reboot", "instance-console",
+    "instance-migrate", "instance-failover", "instance-grow-disk", "instance-convert-disk", "instance-modify-primary",
+    "instance-export", "instance-rename",
 )  # fmt: skip
 
 
@@ -66,18 +67,17 @@ class Result:
 
 
 def runs(version: str, quick: bool, only: Collection[str] = ()) -> list[dict[str, bool]]:
-    """The suite's switches for each run of it, by Ganeti's version ("3.0"): all that can run here, what does not take
-    long, or only some."""
+    """The suite's switches for each run of it, by Ganeti's version ("3.0"): all that can run here, a few, or those
+    named."""
 
     def some(names: Iterable[str]) -> dict[str, bool]:
         return {"default": False, "create-cluster": True, "cluster-destroy": True, **dict.fromkeys(names, True)}
 
-    if only:
-        return [some(only)]
+    if only or quick:
+        return [some(only or QUICK)]
     apart = (*WITH_DISKS, *(WITH_DISKS_31 if version == "3.1" else ()))
-    most = {"default": True, **dict.fromkeys((*NOT_RUN, *apart, *(LONG if quick else ())), False)}
-    with_disks = some(("default-instance-tests", "instance-add-file", "instance-add-shared-file", *apart))
-    return [most] if quick else [most, with_disks]
+    most = {"default": True, **dict.fromkeys((*NOT_RUN, *apart), False)}
+    return [most, some(("default-instance-tests", "instance-add-file", "instance-add-shared-file", *apart))]
 
 
 def configuration(made: ClusterConfig, tests: Mapping[str, bool]) -> dict[str, object]:

@@ -11,6 +11,7 @@ As a program it serves `make demo` and people who want to look around::
     tests/machine.py rootfs bookworm          # make the cached rootfs, print its path
     tests/machine.py boot bookworm [DEB]      # boot, install DEB, open a shell
     tests/machine.py demo bookworm DEB        # the same, with a cluster brought up and shown first
+    tests/machine.py qa bookworm DEB          # `make qa`: the whole of Ganeti's QA suite in it
 """
 
 from __future__ import annotations
@@ -264,7 +265,7 @@ def booted(release: str, deb: Path | None = None) -> Iterator[Machine]:
 
 
 def _main(argv: Sequence[str]) -> int:
-    if len(argv) < 2 or argv[0] not in ("rootfs", "boot", "demo") or argv[1] not in RELEASES:
+    if len(argv) < 2 or argv[0] not in ("rootfs", "boot", "demo", "qa") or argv[1] not in RELEASES:
         print(__doc__, file=sys.stderr)
         return 2
     if argv[0] == "rootfs":
@@ -273,6 +274,8 @@ def _main(argv: Sequence[str]) -> int:
     deb = Path(argv[2]) if len(argv) > 2 else None
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     with booted(argv[1], deb) as machine:
+        if argv[0] == "qa":
+            return machine.interactive("gnt-vcluster", "qa")
         if argv[0] == "demo":
             for command in ("gnt-vcluster up", "gnt-vcluster status", "gnt-vcluster exec master -- gnt-node list"):
                 print(f"# {command}", flush=True)
