@@ -24,7 +24,14 @@ def _progress(args: argparse.Namespace) -> Progress:
 
 
 def _wishes(args: argparse.Namespace) -> up.Wishes:
-    return up.Wishes(args.nodes, args.instances, args.domain, args.network)
+    return up.Wishes(
+        args.nodes,
+        args.instances,
+        args.domain,
+        args.network,
+        getattr(args, "join", "auto"),
+        getattr(args, "shared_key", False),
+    )
 
 
 def _show_dry_run(lines: Sequence[str], args: argparse.Namespace) -> int:
@@ -200,10 +207,10 @@ def do_power(args: argparse.Namespace) -> int:
 def do_scale(args: argparse.Namespace) -> int:
     cluster = status.default_cluster(args.cluster)
     if args.dry_run:
-        _, _, lines = up.scale_plan(cluster, args.nodes)
+        _, _, lines = up.scale_plan(cluster, args.nodes, args.join)
         return _show_dry_run(lines, args)
     begin = time.monotonic()
-    outcome = up.scale(cluster, args.nodes, _progress(args))
+    outcome = up.scale(cluster, args.nodes, up.Wishes(join=args.join, shared_key=args.shared_key), _progress(args))
     return _report(outcome, time.monotonic() - begin, args)
 
 

@@ -51,6 +51,20 @@ class GanetiConfig:
 
 
 @dataclass(frozen=True)
+class SeedingConfig:
+    """How seeded nodes and instances look (ganeti_vc/seeding.py)."""
+
+    groups: tuple[str, ...]
+    node_tags: tuple[str, ...]
+    memory: tuple[int, ...]  #: MiB
+    vcpus: tuple[int, ...]
+    instance_tags: tuple[str, ...]
+    down: int  #: per cent
+    spread: str  #: even or random
+    random_seed: str
+
+
+@dataclass(frozen=True)
 class ClusterConfig:
     """One declared cluster, valid in itself."""
 
@@ -68,6 +82,7 @@ class ClusterConfig:
     watcher_interval: str
     fork_server: bool
     ganeti: GanetiConfig
+    seeding: SeedingConfig
 
     @property
     def networks(self) -> tuple[Network, ...]:
@@ -212,6 +227,16 @@ def _interpret(cluster: ClusterId, raw: Mapping[str, Any], reporter: _Reporter) 
             ipolicy_bounds_specs=ganeti["ipolicy_bounds_specs"],
             candidate_pool_size=ganeti["candidate_pool_size"],
             init_options=ganeti["init_options"],
+        ),
+        seeding=SeedingConfig(
+            groups=tuple(raw["seeding"]["groups"]) or ("default",),
+            node_tags=tuple(raw["seeding"]["node_tags"]),
+            memory=tuple(map(mebibytes, raw["seeding"]["instance_memory"])) or (128,),
+            vcpus=tuple(map(int, raw["seeding"]["instance_vcpus"])) or (1,),
+            instance_tags=tuple(raw["seeding"]["instance_tags"]),
+            down=raw["seeding"]["instances_down"],
+            spread=raw["seeding"]["spread"],
+            random_seed=raw["seeding"]["random_seed"],
         ),
     )
     _check_unique(config, reporter)

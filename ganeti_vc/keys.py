@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from configobj import ConfigObj
@@ -79,6 +79,22 @@ KEYS = (
         "gnt-cluster init --candidate-pool-size: how many nodes hold the configuration."),
     Key("ganeti", "init_options", "text", "",
         "Further options for gnt-cluster init, as in a shell command."),
+    Key("seeding", "groups", "hostnames", "default",
+        "Node groups; the nodes are dealt out to them in turn."),
+    Key("seeding", "node_tags", "tags", "",
+        "Tags of the nodes."),
+    Key("seeding", "instance_memory", "sizes", "128M",
+        "Memory of the instances, for example 128M, 512M, 2G: one of these each, at random."),
+    Key("seeding", "instance_vcpus", "numbers", "1",
+        "Virtual processors of the instances: one of these each, at random."),
+    Key("seeding", "instance_tags", "tags", "",
+        "Tags of the instances."),
+    Key("seeding", "instances_down", "integer(min=0, max=100)", "0",
+        "How many per cent of the instances are down."),
+    Key("seeding", "spread", "option('even', 'random')", "even",
+        "How the instances are spread over the nodes."),
+    Key("seeding", "random_seed", "text", "1",
+        "Another one gives other instances, the same one the same again."),
     *(Key("daemons", daemon.name, "text", "",
           f"Further arguments for ganeti-{daemon.name} on every node (for example -d).") for daemon in DAEMONS),
     Key("nodes", "memory", "size", "",
@@ -96,6 +112,7 @@ KEYS = (
 SECTION_DOCS = {
     "cluster": "What the cluster looks like from outside.",
     "ganeti": "What gnt-cluster init is told. Later changes go through gnt-cluster modify.",
+    "seeding": "How nodes and instances look that gnt-vcluster writes into Ganeti's configuration itself, when there are many.",
     "daemons": "Arguments for Ganeti's daemons.",
     "nodes": "The nodes' hardware, as they have it; for one node in a subsection of its name, [[NODE]].",
 }
@@ -105,6 +122,8 @@ DEFAULT_INTERVAL = "5min"
 
 _SYSTEMD_SPAN = re.compile(r"([0-9]+ ?(s|sec|min|m|h|hr|d)? ?)+")
 _SIZE = re.compile(r"[0-9]{1,7}[MGT]", re.ASCII)
+#: objects.TaggableObject.VALID_TAG_RE
+_TAG = re.compile(r"[\w.+*/:@-]{1,128}", re.ASCII)
 _GROUP = re.compile(r"[A-Za-z0-9_+.][A-Za-z0-9_+.-]{0,126}")
 _DEVICE = re.compile(r"[A-Za-z0-9_.-]*")
 
@@ -166,6 +185,22 @@ def _check_number(value: object) -> str:
     return str(value)
 
 
+def _each(check: Callable[[object], str]) -> Callable[[object], list[str]]:
+    """A check of a list; one that is empty has no elements."""
+
+    def check_all(value: object) -> list[str]:
+        words = value if isinstance(value, list) else [value] if value else []
+        return [check(word) for word in words]
+
+    return check_all
+
+
+def _check_tag(value: object) -> str:
+    if not isinstance(value, str) or not _TAG.fullmatch(value):
+        raise ValidateError(f"{value!r} is no tag: use letters, digits and .+*/:@_-, at most 128")
+    return value
+
+
 def _check_device(value: object) -> str:
     if not isinstance(value, str) or not _DEVICE.fullmatch(value) or len(value) > names.MAX_DEVICE:
         raise ValidateError(
@@ -206,6 +241,10 @@ VALIDATOR = Validator(
         "interval": _check_interval,
         "words": _check_words,
         "text": _check_text,
+        "hostnames": _each(_check_host_name),
+        "sizes": _each(_check_size),
+        "numbers": _each(_check_number),
+        "tags": _each(_check_tag),
     }
 )
 

@@ -176,6 +176,10 @@ class NodeId:
         return f"ganeti-vnode-{self.name}.slice"
 
     @property
+    def watcher_timer(self) -> str:
+        return f"ganeti-watcher@{self.name}.timer"
+
+    @property
     def watcher_drop_in(self) -> Path:
         """Exists only where the watcher's interval is not the packaged one."""
         return LINK_DIR / f"ganeti-watcher@{self.name}.timer.d" / "interval.conf"

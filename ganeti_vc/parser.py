@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import argparse
 
-from ganeti_vc import VERSION
+from ganeti_vc import VERSION, seeding
 from ganeti_vc.daemons import DAEMONS
 
 EPILOG = "Documentation: gnt-vcluster(8), ganeti-vcluster.conf(5), ganeti-vcluster(7)."
@@ -24,6 +24,17 @@ def _cluster(parser: argparse.ArgumentParser) -> None:
 
 def _json(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
+
+
+def _joining(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--join", choices=("auto", "ganeti", "seeding"), default="auto", metavar="HOW",
+        help="how nodes and instances get into the cluster: ganeti (gnt-node add, gnt-instance add), seeding "
+             f"(written into the stopped master's configuration) or auto (seeding from {seeding.NODES_FROM} nodes or "
+             f"{seeding.INSTANCES_FROM} instances on)",
+    )  # fmt: skip
+    parser.add_argument("--shared-key", action="store_true",
+                        help="with seeding: one private key for all new nodes, each with a certificate of its own; saves 0.2 CPU seconds a node")  # fmt: skip
 
 
 def _dry_run(parser: argparse.ArgumentParser) -> None:
@@ -84,6 +95,7 @@ def build() -> Parser:
     up = add("up", "bring a cluster up: from nothing, or from whatever is there, to a running and verified one")
     _cluster(up)
     _wishes(up)
+    _joining(up)
     _dry_run(up)
     _json(up)
 
@@ -140,6 +152,7 @@ def build() -> Parser:
     scale = add("scale", "change the number of nodes of a running cluster")
     _cluster(scale)
     scale.add_argument("--nodes", type=_count, metavar="N", required=True, help="number of nodes to have")
+    _joining(scale)
     _dry_run(scale)
     _json(scale)
 

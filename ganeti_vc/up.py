@@ -11,9 +11,23 @@ import shlex
 import shutil
 from dataclasses import dataclass, field
 
-from ganeti_vc import apply, config, files, ganeti, initext, keys, manager, names, network, plan, ready, volumes
+from ganeti_vc import (
+    apply,
+    config,
+    files,
+    ganeti,
+    initext,
+    keys,
+    manager,
+    names,
+    network,
+    plan,
+    ready,
+    seeding,
+    volumes,
+)
 from ganeti_vc.addresses import DEFAULT_NETWORKS, AddressPlan
-from ganeti_vc.config import ClusterConfig, key_error
+from ganeti_vc.config import ClusterConfig, NodeConfig, key_error
 from ganeti_vc.errors import ConfigError, StepFailed, VclusterError
 from ganeti_vc.names import ClusterId, NodeId
 from ganeti_vc.output import Progress
@@ -22,6 +36,8 @@ from ganeti_vc.systemd import Systemd, connect
 
 #: Bytes of disk that have to be free: measured are 0.2 MiB for a new node; logs and jobs come on top.
 SPACE, SPACE_PER_NODE = 16 << 20, 1 << 20
+#: Nodes. `gnt-cluster verify` has every candidate log in to every node.
+VERIFY_UP_TO = 40
 
 
 @dataclass
@@ -52,6 +68,8 @@ class Wishes:
     instances: int | None = None
     domain: str | None = None
     network: str | None = None
+    join: str = "auto"  #: how nodes and instances get into the cluster: auto, ganeti or seeding
+    shared_key: bool = False
 
 
 NO_WISHES = Wishes()
@@ -171,11 +189,11 @@ def ganeti_steps(made: ClusterConfig, wishes: Wishes) -> list[str]:
     first = made.nodes[0].id
     if ganeti.master_of(node.id for node in made.nodes) is None:
         lines.append(f"on {first.name}: {' '.join(ganeti.init_command(made))}")
-    known = (ganeti.ssconf(first, "node_list") or "").split()
-    lines += [f"gnt-node add {node.id.name}" for node in made.nodes[1:] if node.id.name not in known]
-    present = (ganeti.ssconf(first, "instance_list") or "").split()
-    lines += [f"gnt-instance add {name}" for name in wanted_instances(made, wishes) if name not in present]
-    return lines
+    nodes, instances = _missing(made, wanted_instances(made, wishes))
+    if seeding.wanted(wishes.join, nodes, instances):
+        return [*lines, f"write {len(nodes)} nodes and {len(instances)} instances into Ganeti's configuration"]
+    lines += [f"gnt-node add {node.id.name}" for node in nodes]
+    return [*lines, *(f"gnt-instance add {name}" for name in instances)]
 
 
 def wanted_instances(made: ClusterConfig, wishes: Wishes) -> list[str]:
@@ -183,7 +201,13 @@ def wanted_instances(made: ClusterConfig, wishes: Wishes) -> list[str]:
 
 
 def bring_up(made: ClusterConfig, systemd: Systemd, progress: Progress, outcome: Outcome) -> None:
-    """Have the manager make the cluster's surroundings, and start what is initialised of it."""
+    """Make the cluster's surroundings, and start what is initialised of it."""
+    prepare(made, systemd, progress, outcome)
+    start(made, systemd, progress, outcome)
+
+
+def prepare(made: ClusterConfig, systemd: Systemd, progress: Progress, outcome: Outcome) -> None:
+    """Have the manager make the cluster's surroundings."""
     with progress.step("network, names and node directories"):
         outcome.changes += [str(step) for step in steps_for(made)]
         if systemd.active_state(names.MANAGER_SERVICE) != "active":
@@ -193,6 +217,10 @@ def bring_up(made: ClusterConfig, systemd: Systemd, progress: Progress, outcome:
         if name in errors:
             raise StepFailed(errors[name])
     _interrupted_init(made, progress)
+
+
+def start(made: ClusterConfig, systemd: Systemd, progress: Progress, outcome: Outcome) -> None:
+    """Start what is initialised of the cluster."""
     nodes = [node.id for node in made.nodes]
     before = {unit.name for unit in systemd.list_units("ganeti-*") if unit.active == "active"}
     with progress.step("systemd units", total=len(nodes)) as advance:
@@ -279,14 +307,20 @@ def up(cluster: ClusterId, wishes: Wishes, progress: Progress) -> Outcome:
             _check_machine(made, wishes)
             write_config(cluster, text)
             outcome = Outcome(made, [f"write {cluster.config_file}"])
-        return _finish(made, wanted_instances(made, wishes), systemd, progress, outcome)
+        return _finish(made, wishes, systemd, progress, outcome)
 
 
-def _finish(
-    made: ClusterConfig, instances: list[str], systemd: Systemd, progress: Progress, outcome: Outcome
-) -> Outcome:
-    bring_up(made, systemd, progress, outcome)
-    master = initialise(made, progress, outcome)
+def _finish(made: ClusterConfig, wishes: Wishes, systemd: Systemd, progress: Progress, outcome: Outcome) -> Outcome:
+    instances = wanted_instances(made, wishes)
+    nodes, missing = _missing(made, instances)
+    if seeding.wanted(wishes.join, nodes, missing):
+        prepare(made, systemd, progress, outcome)
+        master = initialise(made, progress, outcome)
+        _seed(made, master, nodes, missing, wishes.shared_key, systemd, progress, outcome)
+        start(made, systemd, progress, outcome)
+    else:
+        bring_up(made, systemd, progress, outcome)
+        master = initialise(made, progress, outcome)
     fresh = "gnt-cluster init" in outcome.changes  # then luxid is about to set the cluster's address
     if not fresh and made.address not in network.addresses():
         # A bridge that was removed took it along.
@@ -295,10 +329,40 @@ def _finish(
     join(made, master, progress, outcome)
     if instances:
         add_instances(instances, master, progress, outcome)
-    if outcome.changes:
+    if outcome.changes and len(made.nodes) > VERIFY_UP_TO:
+        progress.say("not verified, as that takes long with so many nodes: gnt-cluster verify does it")
+    elif outcome.changes:
         with progress.step("gnt-cluster verify"):
             outcome.verify_errors = ganeti.verify(master)
     return outcome
+
+
+def _missing(made: ClusterConfig, instances: list[str]) -> tuple[list[NodeConfig], list[str]]:
+    """Nodes and of these instances what Ganeti does not know yet, as far as its files tell."""
+    master = ganeti.master_of(node.id for node in made.nodes) or made.nodes[0].id
+    known = (ganeti.ssconf(master, "node_list") or "").split()
+    present = set((ganeti.ssconf(master, "instance_list") or "").split())
+    # An uninitialised cluster gets its first node by gnt-cluster init.
+    nodes = [node for node in made.nodes if node.id.name not in known and node.id != master]
+    return nodes, [name for name in instances if name not in present]
+
+
+def _seed(
+    made: ClusterConfig, master: NodeId, nodes: list[NodeConfig], instances: list[str], shared_key: bool,
+    systemd: Systemd, progress: Progress, outcome: Outcome,
+) -> None:  # fmt: skip
+    """Stop the master and write nodes and instances into the configuration."""
+    if systemd.active_state(master.service("luxid")) == "active":
+        running = ganeti.command(master, "gnt-job", "list", "--running", "--no-headers", "-o", "id").stdout.split()
+        if running:
+            raise VclusterError(f"the job {running[0]} is running", "wait for its end, then repeat the command")
+    with progress.step(f"writing {len(nodes)} nodes and {len(instances)} instances"):
+        systemd.stop(master.watcher_timer, master.service("watcher"), master.target)
+        ganeti.command(master, str(ganeti.DAEMON_UTIL), "stop-all")
+        seeding.seed(master, seeding.document(made, nodes, instances, shared_key))
+    outcome.changes.append(
+        f"write {len(nodes)} nodes and {len(instances)} instances into {master.data_dir}/config.data"
+    )
 
 
 def _with_nodes(cluster: ClusterId, count: int) -> str:
@@ -309,7 +373,7 @@ def _with_nodes(cluster: ClusterId, count: int) -> str:
     return changed
 
 
-def scale_plan(cluster: ClusterId, count: int) -> tuple[ClusterConfig, str, list[str]]:
+def scale_plan(cluster: ClusterId, count: int, join: str) -> tuple[ClusterConfig, str, list[str]]:
     """The present configuration, the text of the coming one, and what has to be done."""
     made = config.load(cluster)
     text = _with_nodes(cluster, count)
@@ -318,15 +382,19 @@ def scale_plan(cluster: ClusterId, count: int) -> tuple[ClusterConfig, str, list
     wanted = {node.id.name for node in coming.nodes}
     lines = [f"gnt-node remove {node.id.name}" for node in reversed(made.nodes) if node.id.name not in wanted]
     lines += [f"set nodes = {count} in {cluster.config_file}"] if wanted != present else []
-    lines += [f"gnt-node add {node.id.name}" for node in coming.nodes if node.id.name not in present]
+    more = [node.id.name for node in coming.nodes if node.id.name not in present]
+    if seeding.wanted(join, more, []):
+        lines.append(f"write {len(more)} nodes into Ganeti's configuration")
+    else:
+        lines += [f"gnt-node add {name}" for name in more]
     return made, text, lines
 
 
-def scale(cluster: ClusterId, count: int, progress: Progress) -> Outcome:
+def scale(cluster: ClusterId, count: int, wishes: Wishes, progress: Progress) -> Outcome:
     """More or fewer nodes. Surplus nodes leave from the last one on; they must be empty and not the master."""
     ganeti.check_installed()
     with apply.alone(progress.say), connect() as systemd:
-        made, text, _ = scale_plan(cluster, count)
+        made, text, _ = scale_plan(cluster, count, wishes.join)
         coming = config.parse(cluster, text)
         _check_machine(coming)
         outcome = Outcome(coming)
@@ -336,7 +404,7 @@ def scale(cluster: ClusterId, count: int, progress: Progress) -> Outcome:
         if text != cluster.config_file.read_text():
             write_config(cluster, text)
             outcome.changes.append(f"set nodes = {count}")
-        _finish(coming, [], systemd, progress, outcome)
+        _finish(coming, wishes, systemd, progress, outcome)
         for node in surplus:
             apply.apply_all([Discard(node.id.rootdir)], systemd)
         return outcome

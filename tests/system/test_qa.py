@@ -33,13 +33,13 @@ def test_the_suite_passes(machine: Machine) -> None:
 
 def test_a_failure_is_shown_and_the_cluster_left(machine: Machine) -> None:
     """The suite's configuration wants what is not there: a test fails, and the cluster stays to be looked at."""
-    machine.sh("mv /usr/share/ganeti/os/dummy /root/")
+    machine.sh("mv /usr/share/ganeti/os/noop /root/")
     try:
         done = machine.run(
             "gnt-vcluster", "qa", "--only", "default-instance-tests,instance-add-diskless", check=False, timeout=300
         )
     finally:
-        machine.sh("mv /root/dummy /usr/share/ganeti/os/")
+        machine.sh("mv /root/noop /usr/share/ganeti/os/")
     assert done.returncode == 1 and "1 failed" in done.stdout
     assert "TestInstanceAddDiskless" in done.stderr and "gnt-vcluster destroy qa" in done.stderr
     refused = machine.run("gnt-vcluster", "qa", check=False)
