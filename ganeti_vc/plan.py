@@ -45,6 +45,9 @@ from ganeti_vc.steps import (
     WriteLedger,
 )
 
+#: From this many nodes on systemd does not start them itself, which it would do all at once, but ganeti_vc/ready.py.
+PACED_FROM = 40
+
 
 def unit_links(config: ClusterConfig) -> dict[Path, str]:
     """systemd's links that make the nodes members of their cluster and the cluster start at boot."""
@@ -64,7 +67,8 @@ def unit_links(config: ClusterConfig) -> dict[Path, str]:
         link(names.ALL_TARGET, "wants", cluster.ready_service),
     ]
     for node in config.nodes:
-        pairs.append(link(cluster.target, "wants", node.id.target))
+        if len(config.nodes) < PACED_FROM:
+            pairs.append(link(cluster.target, "wants", node.id.target))
         pairs.append(link(node.id.target, "requires", cluster.nodes_target))
     return dict(pairs)
 
@@ -120,7 +124,11 @@ def lasting(config: ClusterConfig, observed: Observed) -> list[Step]:
     obsolete = [Remove(node.id.watcher_drop_in) for node in config.nodes
                 if config.watcher_interval == DEFAULT_INTERVAL and node.id.watcher_drop_in in observed.files]  # fmt: skip
     steps += _link(nodedir.links(config), observed)
-    links = _link(unit_links(config), observed)
+    wanted = unit_links(config)
+    links = _link(wanted, observed)
+    obsolete += [Remove(path) for path in observed.links
+                 if path.parent.name == f"{config.id.target}.wants" and path not in wanted
+                 and path.name in {node.id.target for node in config.nodes}]  # fmt: skip
     drop_ins = bool(obsolete) or any(
         isinstance(step, WriteFile) and names.LINK_DIR in step.path.parents for step in files
     )

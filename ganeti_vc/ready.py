@@ -9,37 +9,51 @@ from __future__ import annotations
 
 import ipaddress
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from ganeti_vc import ganeti, names, network
 from ganeti_vc.errors import StepFailed
 from ganeti_vc.names import ClusterId, NodeId
 from ganeti_vc.systemd import Job, Systemd
 
-RESTART_LIMIT = 20.0  #: seconds for daemons that systemd restarts
+RESTART_LIMIT, RESTART_LIMIT_EACH = 20.0, 0.05  #: seconds for daemons that systemd restarts
+#: Nodes that are started at the same time: two cores are busy with as many.
+WINDOW = 16
 ADDRESS_LIMIT = 10.0  #: seconds; Ganeti's master-ip-setup pings for two before it sets the address
 
 
 def members(cluster: ClusterId) -> list[NodeId]:
     """The nodes of a cluster, as systemd's links have them."""
-    links = (names.LINK_DIR / f"{cluster.target}.wants").glob("ganeti-vnode@*.target")
-    return sorted(cluster.node(path.name.removeprefix("ganeti-vnode@").removesuffix(".target")) for path in links)
+    links = names.LINK_DIR.glob(f"ganeti-vnode@*.target.requires/{cluster.nodes_target}")
+    found = (path.parent.name.removeprefix("ganeti-vnode@").removesuffix(".target.requires") for path in links)
+    return sorted(cluster.node(name) for name in found)
 
 
 def wait(cluster: ClusterId, systemd: Systemd, progress: Callable[[Job], None] = lambda _: None) -> None:
     """Start what is missing and wait. Raises StepFailed that names what did not come up."""
     nodes = members(cluster)
-    systemd.start(cluster.sshd_service, *(node.target for node in nodes), progress=progress)
     master = ganeti.master_of(nodes)
+    systemd.start(cluster.sshd_service)
+    # The master comes last: its daemons ask all nodes.
+    for window in _windows([node for node in nodes if node != master]):
+        systemd.jobs("StartUnit", [node.service("noded") for node in window])
+        systemd.start(*(node.target for node in window), progress=progress)
+    if master:
+        systemd.start(master.target, progress=progress)
     expected = [unit for node in nodes for unit in ganeti.expected_units(node, master)]
     _wait_for_units(expected, systemd)
     if master:
         _wait_for_address(master)
 
 
+def _windows(nodes: list[NodeId]) -> Iterator[list[NodeId]]:
+    for at in range(0, len(nodes), WINDOW):
+        yield nodes[at : at + WINDOW]
+
+
 def _wait_for_units(expected: list[str], systemd: Systemd) -> None:
     """Wait until all are active, as long as systemd still tries: a daemon may fail once for a passing reason."""
-    deadline = time.monotonic() + RESTART_LIMIT
+    deadline = time.monotonic() + RESTART_LIMIT + RESTART_LIMIT_EACH * len(expected)
     while True:
         states = {unit.name: unit.active for unit in systemd.list_units("ganeti-*@*.service")}
         missing = {unit: states.get(unit, "inactive") for unit in expected if states.get(unit) != "active"}

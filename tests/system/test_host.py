@@ -24,7 +24,7 @@ BIND = "for d in NODED CONFD MOND RAPI; do echo \"${d}_ARGS='-b " + ADDRESS + "'
 #: The daemons of the machine's own Ganeti by pid, its files, its unit, and what it answers.
 HOSTS_OWN = r"""
 for pid in $(pgrep -P 1 -f '(^|/)ganeti-(noded|confd|wconfd|luxid|rapi|mond)'); do
-  grep -qz ^GANETI_ROOTDIR= /proc/$pid/environ || echo "$pid $(tr '\0' ' ' </proc/$pid/cmdline)"
+  grep -q ganeti-vnode /proc/$pid/cgroup || echo "$pid $(tr '\0' ' ' </proc/$pid/cmdline)"
 done
 find /etc/default/ganeti /etc/ganeti /var/lib/ganeti -type f ! -name 'job-*' -exec sha256sum {} + | sort
 find /etc/default/ganeti /etc/ganeti /var/lib/ganeti /var/log/ganeti /run/ganeti -printf '%p %y %m %u %g\n' | sort
@@ -56,12 +56,12 @@ def test_one_bound_to_its_address_is_left_alone_by_everything_we_do(machine: Mac
     machine.wait_for("gnt-node list --no-headers -o mtotal | grep -v '?'")
     before = machine.sh(HOSTS_OWN).stdout
     for command in (
-        "gnt-vcluster up",
+        "gnt-vcluster up --nodes 2",
         "systemctl restart ganeti-vcluster.target",
         "gnt-vcluster exec node2 -- gnt-cluster master-failover",
         "gnt-vcluster exec all -- ganeti-watcher",
         "cd /var/lib/ganeti-vcluster/default && ./stop-all && ./start-all",
-        "gnt-vcluster scale --nodes 4",
+        "gnt-vcluster scale --nodes 3",
         "gnt-vcluster stop node3 && gnt-vcluster start node3",
         "systemctl stop ganeti-vcluster.target",
         "systemctl start ganeti-vcluster.target",
@@ -71,5 +71,5 @@ def test_one_bound_to_its_address_is_left_alone_by_everything_we_do(machine: Mac
     assert verify_errors(machine) == []
     machine.sh("gnt-vcluster destroy --yes")
     assert machine.sh(HOSTS_OWN).stdout == before
-    machine.sh("gnt-vcluster up && apt-get purge -y ganeti-vcluster")
+    machine.sh("gnt-vcluster up --nodes 2 && apt-get purge -y ganeti-vcluster")
     assert machine.sh(HOSTS_OWN).stdout == before
