@@ -125,13 +125,14 @@ def node_names(master: NodeId) -> list[str]:
     return command(master, "gnt-node", "list", "--no-headers", "-o", "name").stdout.split()
 
 
-def node_add(master: NodeId, node: NodeConfig, readd: bool = False) -> None:
+def node_add(master: NodeId, node: NodeConfig, readd: bool = False, group: str | None = None) -> None:
     """`gnt-node add`, and what it leaves out: confd on a node that became a master candidate."""
     argv = ["gnt-node", "add", "--no-ssh-key-check"]
     if readd:
         argv.append("--readd")
-    elif node.secondary is not None:
-        argv.append(f"--secondary-ip={node.secondary}")
+    else:
+        argv += [f"--secondary-ip={node.secondary}"] if node.secondary is not None else []
+        argv += [f"--node-group={group}"] if group else []
     command(master, *argv, node.id.name)
     command(node.id, str(DAEMON_UTIL), "check-and-start", "ganeti-confd")
 

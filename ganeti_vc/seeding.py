@@ -7,6 +7,7 @@ cluster again.
 
 from __future__ import annotations
 
+import itertools
 import json
 import random
 import subprocess
@@ -32,12 +33,16 @@ def wanted(join: str, nodes: Collection[object], instances: Collection[object]) 
     return join == "seeding" and bool(nodes or instances)
 
 
+def groups(config: ClusterConfig) -> dict[NodeId, str]:
+    """The node group of each node: they take turns."""
+    return {node.id: name for node, name in zip(config.nodes, itertools.cycle(config.seeding.groups))}
+
+
 def document(
     config: ClusterConfig, nodes: Sequence[NodeConfig], instances: Iterable[str], shared_key: bool
 ) -> dict[str, Any]:
-    """What tools/seed is told. Groups take turns; so do the nodes for the instances, unless they are spread at random."""
-    settings = config.seeding
-    group = {node.id: settings.groups[at % len(settings.groups)] for at, node in enumerate(config.nodes)}
+    """What tools/seed is told. The nodes take turns for the instances, unless these are spread at random."""
+    settings, group = config.seeding, groups(config)
     turn = {name: at for at, (name, _) in enumerate(config.instances)}
     made = []
     for name in instances:
@@ -66,7 +71,8 @@ def seed(master: NodeId, what: dict[str, Any]) -> None:
     # With the node's variables, but not in its view: that hides the other nodes' files.
     environment = {"GANETI_ROOTDIR": str(master.rootdir), "GANETI_HOSTNAME": master.name,
                    "PYTHONPATH": "/usr/share/ganeti/default"}  # fmt: skip
-    done = subprocess.run(["/usr/bin/python3", f"{names.LIB_DIR}/seed"], input=json.dumps(what), capture_output=True,
+    # And not longer than this command: the next one would find it at work.
+    done = subprocess.run(["setpriv", "--pdeathsig", "KILL", "/usr/bin/python3", f"{names.LIB_DIR}/seed"], input=json.dumps(what), capture_output=True,
                           text=True, env={**BASE_ENVIRONMENT, **environment})  # fmt: skip
     if done.returncode:
         last = done.stderr.strip().splitlines()[-1:] or ["no message"]

@@ -274,9 +274,10 @@ def join(made: ClusterConfig, master: NodeId, progress: Progress, outcome: Outco
     ]
     if not missing:
         return
+    groups, several = seeding.groups(made), len(made.seeding.groups) > 1
     with progress.step("gnt-node add", total=len(missing)) as advance:
         for node in missing:
-            ganeti.node_add(master, node, readd=node.id.name in known)
+            ganeti.node_add(master, node, readd=node.id.name in known, group=groups[node.id] if several else None)
             outcome.changes.append(f"gnt-node add {node.id.name}")
             advance()
 
