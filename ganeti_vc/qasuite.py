@@ -39,6 +39,24 @@ NOT_RUN: Mapping[str, str] = {
     "group-custom-ssh-port": "needs LVM",
     "inter-cluster-instance-move": "needs LVM",
 }
+_WANTS_LVM = "wants LVM"
+_WANTS_XEN = "wants Xen or KVM"
+#: Tests that return without a command ("not applicable"), and why: the other table of the manual.
+NOT_APPLICABLE: Mapping[str, str] = {
+    "TestClusterReservedLvs": _WANTS_LVM,
+    "TestGroupModify": _WANTS_LVM,
+    "TestRapiQuery": _WANTS_LVM,
+    "TestInstanceAddOsParams": _WANTS_LVM,
+    "TestClusterModifyUserShutdown": _WANTS_XEN,
+    "TestInstanceUserDown": _WANTS_XEN,
+    "TestInstStatusCollector": _WANTS_XEN,
+    "TestInstanceMigrate, TestInstanceFailover, TestRapiInstanceMigrate, TestRapiInstanceFailover":
+        "want a mirrored disk: done with shared files, not with files",
+    "TestInstanceGrowDisk": "wants a disk: not done with the diskless instance",
+    "TestInstanceModifyPrimaryAndBack": "wants files: done with them only",
+    "TestRapiStoppedInstanceConsole": "done, by a call that the suite does not print",
+    "TestInstanceDataCensorship": "wants DRBD",
+}  # fmt: skip
 #: Switches whose tests stumble over a diskless instance, which the others want: they have a run of their own without one.
 WITH_DISKS = ("instance-export", "instance-rename")
 #: The same, with Ganeti 3.1.
