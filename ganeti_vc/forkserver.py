@@ -13,6 +13,7 @@ another user than root is told to start the program itself. So it is after an up
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import gc
 import importlib
@@ -25,6 +26,7 @@ import signal
 import socket
 import struct
 import sys
+import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -48,6 +50,7 @@ PROGRAMS: Mapping[str, str] = {
 MAKES_VIEW = "/usr/sbin/ganeti-noded"
 KNOWN_VERSIONS = ("3.0", "3.1")
 MAX_MESSAGE = 65536
+CLIENT_LIMIT = 10.0  #: seconds, for what a client has to send
 LIMITS = [value for name, value in vars(resource).items() if name.startswith("RLIMIT_")]
 
 _PR_SET_NAME, _PR_CAPBSET_READ, _PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS = 15, 23, 24, 38
@@ -175,6 +178,7 @@ class Server:
         self._places = places
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
         self._signature = _signature()
+        self._said: set[tuple[str, str, str]] = set()
 
     def run(self) -> NoReturn:
         Path(SOCKET).unlink(missing_ok=True)
@@ -186,33 +190,41 @@ class Server:
         sdnotify.SystemdNotifier().notify(f"READY=1\nSTATUS={len(self._places)} places to move per node")
         while True:
             connection, _ = self._socket.accept()
+            connection.settimeout(CLIENT_LIMIT)
             with connection:
-                self._serve(connection)
+                try:
+                    self._serve(connection)
+                except (OSError, ValueError, KeyError) as err:  # a client that died or talks nonsense
+                    log.info("a request failed: %r", err)
 
     def _serve(self, connection: socket.socket) -> None:
         """One request: JSON with program, arguments and environment, and the files 0 to 2."""
         credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
         pid, uid, _ = struct.unpack("3i", credentials)
-        message, files, _, _ = socket.recv_fds(connection, MAX_MESSAGE, 3)
+        text, files, _, _ = socket.recv_fds(connection, MAX_MESSAGE, 3)
         try:
             if uid != 0 or len(files) != 3:
                 return
-            request = json.loads(message)
+            request = json.loads(text)
             if _signature() != self._signature:
                 connection.sendall(b"Ganeti was changed")
                 log.info("Ganeti was changed: starting anew")
                 os.execv(sys.argv[0], sys.argv)
             refusal = _refusal(pid, request["program"])
             if refusal:
-                log.info("%s of %s is started without the fork server: %s", request["program"],
-                         request["environment"].get("GANETI_HOSTNAME"), refusal)  # fmt: skip
+                message = (request["program"], request["environment"].get("GANETI_HOSTNAME"), refusal)
+                if message not in self._said:
+                    log.info("%s of %s is started without the fork server: %s", *message)
+                    self._said.add(message)
                 connection.sendall(refusal.encode())
                 return
             middle = os.fork()
             if middle == 0:
-                if os.fork() == 0:
-                    self._child(connection, pid, files, request)
-                os._exit(0)
+                try:
+                    if os.fork() == 0:
+                        self._child(connection, pid, files, request)
+                finally:
+                    os._exit(0)
             os.waitpid(middle, 0)
         finally:
             for fd in files:
@@ -245,9 +257,10 @@ class Server:
             self._places.move(os.environ["GANETI_ROOTDIR"])
             connection.sendall(f"pid {os.getpid()}".encode())
             status = _main(PROGRAMS[request["program"]])
-            connection.sendall(f"status {status}".encode())
-        except BaseException as err:  # nothing else would ever report it
-            os.write(2, f"fork server: {err!r}\n".encode())
+            with contextlib.suppress(OSError):  # who started a daemon does not wait for its end
+                connection.sendall(f"status {status}".encode())
+        except BaseException:  # nothing else would ever report it
+            traceback.print_exc()
         finally:
             os._exit(status)
 
