@@ -66,10 +66,9 @@ XEN_FILE = "/boot/vmlinuz-3-xenU"
 #: For a run of a few minutes: a test of each kind, without those that wait.
 QUICK = (
     "env", "cluster-info", "cluster-verify", "cluster-command", "cluster-copyfile", "cluster-redist-conf", "group-list",
-    "job-list", "node-info", "node-list", "node-readd", "node-storage", "haskell-confd", "mon-collector", "rapi",
+    "node-info", "node-storage", "haskell-confd", "mon-collector", "rapi",
     "default-instance-tests", "instance-add-file", "instance-info", "instance-shutdown", "instance-reboot", "instance-console",
-    "instance-migrate", "instance-failover", "instance-grow-disk", "instance-convert-disk", "instance-modify-primary",
-    "instance-export", "instance-rename",
+    "instance-grow-disk", "instance-convert-disk", "instance-modify-primary", "instance-export",
 )  # fmt: skip
 
 

@@ -30,7 +30,7 @@ def wait_for_another(machine: Machine, unit: str, before: str) -> None:
 
 
 def test_the_cluster_answers_right_after_each_restart(cluster: Machine) -> None:
-    for _ in range(int(os.environ.get("RESTARTS", "5"))):
+    for _ in range(int(os.environ.get("RESTARTS", "3"))):
         cluster.run("systemctl", "restart", "ganeti-vcluster.target")
         out = on_master(cluster, "gnt-node", "list", "--no-headers", "--separator=|", "-o", "name,mtotal")
         assert len(out.splitlines()) == 3 and "?" not in out
