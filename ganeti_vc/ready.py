@@ -33,9 +33,12 @@ def wait(cluster: ClusterId, systemd: Systemd, progress: Callable[[Job], None] =
     """Start what is missing and wait. Raises StepFailed that names what did not come up."""
     nodes = members(cluster)
     master = ganeti.master_of(nodes)
+    active = {unit.name for unit in systemd.list_units("ganeti-*") if unit.active == "active"}
     systemd.start(cluster.sshd_service)
+    # Asking for a node that is complete costs systemd as much as starting it.
+    missing = [node for node in nodes if not active.issuperset(_units(node, master))]
     # The master comes last: its daemons ask all nodes.
-    for window in _windows([node for node in nodes if node != master]):
+    for window in _windows([node for node in missing if node != master]):
         systemd.jobs("StartUnit", [node.service("noded") for node in window])
         systemd.start(*(node.target for node in window), progress=progress)
     if master:
@@ -44,6 +47,11 @@ def wait(cluster: ClusterId, systemd: Systemd, progress: Callable[[Job], None] =
     _wait_for_units(expected, systemd)
     if master:
         _wait_for_address(master)
+
+
+def _units(node: NodeId, master: NodeId | None) -> list[str]:
+    """What is active of a node that runs."""
+    return [node.target, node.watcher_timer, *ganeti.expected_units(node, master)]
 
 
 def _windows(nodes: list[NodeId]) -> Iterator[list[NodeId]]:
