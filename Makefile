@@ -47,7 +47,7 @@ check-vm: $(DEB) ## a short list on Debian's own kernel, in an emulated machine 
 	tests/need vm
 	/usr/bin/python3 tests/vm.py $(RELEASE) $(DEB)
 
-qa: $(DEB) ## Ganeti's own QA suite on a cluster of four virtual nodes (15 minutes)
+qa: $(DEB) ## Ganeti's own QA suite on a cluster of four virtual nodes
 	tests/need containers
 	/usr/bin/python3 tests/machine.py qa $(RELEASE) $(DEB)
 

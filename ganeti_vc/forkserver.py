@@ -36,14 +36,13 @@ import setproctitle
 
 from ganeti_vc import relocation, view
 from ganeti_vc.forking import SOCKET
+from ganeti_vc.names import GANETI_PYTHON
 
 log = logging.getLogger("ganeti-vcluster")
 
-GANETI = "/usr/share/ganeti/default"
 #: Programs and the modules whose Main() they are.
 PROGRAMS: Mapping[str, str] = {
     "/usr/sbin/ganeti-noded": "ganeti.server.noded",
-    "/usr/sbin/ganeti-watcher": "ganeti.watcher",
     "/usr/lib/ganeti/ensure-dirs": "ganeti.tools.ensure_dirs",
 }
 #: Of those programs, the one that acts on the machine and makes the node's view of it.
@@ -63,7 +62,7 @@ class Unsuitable(Exception):
 
 def _load() -> relocation.Places:
     """Import the programs for no node in particular. Raises Unsuitable."""
-    sys.path.insert(0, GANETI)
+    sys.path.insert(0, GANETI_PYTHON)
     os.environ.update(relocation.marked_environment())
     try:
         for module in PROGRAMS.values():
@@ -97,7 +96,10 @@ def _check(places: relocation.Places) -> None:
 
 def _signature() -> list[tuple[int, int]]:
     """What changes with an upgrade of the package."""
-    return [(found.st_ino, found.st_mtime_ns) for found in map(os.stat, (GANETI, f"{GANETI}/ganeti/constants.py"))]
+    return [
+        (found.st_ino, found.st_mtime_ns)
+        for found in map(os.stat, (GANETI_PYTHON, f"{GANETI_PYTHON}/ganeti/constants.py"))
+    ]
 
 
 def _status(pid: int) -> dict[str, str]:
@@ -246,7 +248,7 @@ class Server:
             name = os.path.basename(request["program"])
             setproctitle.setproctitle(" ".join(["/usr/bin/python3", *sys.argv]))
             _libc.prctl(_PR_SET_NAME, name.encode()[:15], 0, 0, 0)
-            for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):
+            for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGCHLD):
                 signal.signal(number, signal.SIG_DFL)
             signal.signal(signal.SIGINT, signal.default_int_handler)
             random.seed()

@@ -31,7 +31,7 @@ def check_installed() -> None:
 
 def version() -> str:
     """Major and minor version of the installed package, as its directories have it: 3.0, 3.1."""
-    return Path("/usr/share/ganeti/default").resolve().name
+    return Path(names.GANETI_PYTHON).resolve().name
 
 
 def ssconf(node: NodeId, name: str) -> str | None:

@@ -62,7 +62,7 @@ KEYS = (
     Key("cluster", "watcher_interval", "interval", "5min",
         "Time between two runs of ganeti-watcher on a node, in the notation of systemd.time(7)."),
     Key("cluster", "fork_server", "option('auto', 'yes', 'no')", "auto",
-        "Start noded and its like by forks of one process that has imported Ganeti: faster, with a quarter of the memory. auto: from 3 nodes on."),
+        "Start noded and its like by forks of one process that has imported Ganeti: faster, with less than half of the memory. auto: from 3 nodes on."),
     Key("ganeti", "enabled_hypervisors", "words('fake', 'kvm', 'xen-pvm', 'xen-hvm', 'lxc', 'chroot')", "fake",
         "gnt-cluster init --enabled-hypervisors."),
     Key("ganeti", "enabled_disk_templates",

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,6 +30,8 @@ HOSTS_FILE = Path("/etc/hosts")
 GANETI_RUN_DIR, MADE_GANETI_RUN_DIR = Path("/run/ganeti"), RUN_DIR / "made-run-ganeti"
 MANAGER_SOCKET = RUN_DIR / "manager.socket"
 
+#: Ganeti's Python modules, by the link that follows the installed version.
+GANETI_PYTHON = "/usr/share/ganeti/default"
 FORK_SERVER_SERVICE = "ganeti-vcluster-forkserver.service"
 MANAGER_SERVICE = "ganeti-vcluster.service"
 ALL_TARGET = "ganeti-vcluster.target"
@@ -108,6 +111,15 @@ class ClusterId:
     @property
     def target(self) -> str:
         return f"ganeti-vcluster@{self.name}.target"
+
+    def members(self, links: Iterable[Path]) -> list[NodeId]:
+        """The nodes that systemd has as members of the cluster: those whose target requires `nodes_target`, by its links."""
+        found = {
+            path.parent.name.removeprefix("ganeti-vnode@").removesuffix(".target.requires")
+            for path in links
+            if path.name == self.nodes_target
+        }
+        return [self.node(name) for name in sorted(found)]
 
     @property
     def nodes_target(self) -> str:

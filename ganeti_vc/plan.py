@@ -17,6 +17,7 @@ from pathlib import Path
 from ganeti_vc import hosts, names, nodedir, sshd
 from ganeti_vc.config import ClusterConfig, key_error
 from ganeti_vc.daemons import DAEMONS, Runs
+from ganeti_vc.disks import Disk
 from ganeti_vc.errors import ConfigError
 from ganeti_vc.keys import DEFAULT_INTERVAL
 from ganeti_vc.names import ClusterId, NodeId
@@ -266,12 +267,16 @@ def hardware(config: ClusterConfig, observed: Observed) -> list[Step]:
             if wanted.get(path) != present:
                 steps.append(ShowHardware(node.id, path, wanted.get(path)))
         disk = observed.disks.get(node.id)
-        if node.disk and (disk is None or not disk.mounted or disk.size < node.disk):
+        if node.disk and _lacks(disk, node.disk):
             steps.append(SetDisk(node.id, node.disk))
         volumes = observed.volumes.get(node.id)
-        if node.volume_group and (volumes is None or not volumes.mounted or volumes.size < node.volume_group):
+        if node.volume_group and _lacks(volumes, node.volume_group):
             steps.append(AttachVolumes(node.id, config.ganeti.vg_name, node.volume_group))
     return steps
+
+
+def _lacks(present: Disk | None, size: int) -> bool:
+    return present is None or not present.mounted or present.size < size
 
 
 def _storage_gone(nodes: Iterable[NodeId], observed: Observed) -> list[Step]:
@@ -336,12 +341,7 @@ def runtime_gone(cluster: ClusterId, observed: Observed) -> list[Step]:
 
 def member_nodes(cluster: ClusterId, observed: Observed) -> list[NodeId]:
     """The nodes systemd has as members of a cluster, by its links."""
-    found = {
-        path.parent.name.removeprefix("ganeti-vnode@").removesuffix(".target.requires")
-        for path in observed.links
-        if path.name == cluster.nodes_target
-    }
-    return [cluster.node(name) for name in sorted(found)]
+    return cluster.members(observed.links)
 
 
 def nodes_gone(cluster: ClusterId, nodes: Iterable[NodeId], observed: Observed) -> list[Step]:

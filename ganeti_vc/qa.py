@@ -19,14 +19,13 @@ from pathlib import Path
 from ganeti_vc import apply, config, destroy, files, initext, up
 from ganeti_vc.config import ClusterConfig
 from ganeti_vc.errors import VclusterError
-from ganeti_vc.names import ClusterId
+from ganeti_vc.names import GANETI_PYTHON, ClusterId
 from ganeti_vc.output import Progress
 from ganeti_vc.process import BASE_ENVIRONMENT
 from ganeti_vc.qasuite import XEN_FILE, Result, configuration, junit, results
 from ganeti_vc.systemd import connect
 
 SUITE = Path("/usr/share/ganeti/testsuite/qa")
-GANETI_PYTHON = "/usr/share/ganeti/default"
 BURNIN = Path(GANETI_PYTHON) / "burnin"
 #: Ganeti 3.1's suite writes a log of its own where the machine's Ganeti has its own.
 IN_NAMESPACE = ("unshare", "--mount", "sh", "-c", 'mount --bind "$0" /var/log/ganeti && exec "$@"')

@@ -24,9 +24,7 @@ ADDRESS_LIMIT = 10.0  #: seconds; Ganeti's master-ip-setup pings for two before 
 
 def members(cluster: ClusterId) -> list[NodeId]:
     """The nodes of a cluster, as systemd's links have them."""
-    links = names.LINK_DIR.glob(f"ganeti-vnode@*.target.requires/{cluster.nodes_target}")
-    found = (path.parent.name.removeprefix("ganeti-vnode@").removesuffix(".target.requires") for path in links)
-    return sorted(cluster.node(name) for name in found)
+    return cluster.members(names.LINK_DIR.glob(f"*.requires/{cluster.nodes_target}"))
 
 
 def wait(cluster: ClusterId, systemd: Systemd, progress: Callable[[Job], None] = lambda _: None) -> None:
@@ -36,22 +34,17 @@ def wait(cluster: ClusterId, systemd: Systemd, progress: Callable[[Job], None] =
     active = {unit.name for unit in systemd.list_units("ganeti-*") if unit.active == "active"}
     systemd.start(cluster.sshd_service)
     # Asking for a node that is complete costs systemd as much as starting it.
-    missing = [node for node in nodes if not active.issuperset(_units(node, master))]
+    expected = {node: ganeti.expected_units(node, master) for node in nodes}
+    missing = [node for node in nodes if not active.issuperset([node.target, node.watcher_timer, *expected[node]])]
     # The master comes last: its daemons ask all nodes.
     for window in _windows([node for node in missing if node != master]):
         systemd.jobs("StartUnit", [node.service("noded") for node in window])
         systemd.start(*(node.target for node in window), progress=progress)
     if master:
         systemd.start(master.target, progress=progress)
-    expected = [unit for node in nodes for unit in ganeti.expected_units(node, master)]
-    _wait_for_units(expected, systemd)
+    _wait_for_units([unit for units in expected.values() for unit in units], systemd)
     if master:
         _wait_for_address(master)
-
-
-def _units(node: NodeId, master: NodeId | None) -> list[str]:
-    """What is active of a node that runs."""
-    return [node.target, node.watcher_timer, *ganeti.expected_units(node, master)]
 
 
 def _windows(nodes: list[NodeId]) -> Iterator[list[NodeId]]:

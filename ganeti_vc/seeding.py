@@ -70,7 +70,7 @@ def seed(master: NodeId, what: dict[str, Any]) -> None:
     """Write it. The master's daemons must be stopped. Raises StepFailed; then nothing is changed."""
     # With the node's variables, but not in its view: that hides the other nodes' files.
     environment = {"GANETI_ROOTDIR": str(master.rootdir), "GANETI_HOSTNAME": master.name,
-                   "PYTHONPATH": "/usr/share/ganeti/default"}  # fmt: skip
+                   "PYTHONPATH": names.GANETI_PYTHON}  # fmt: skip
     # And not longer than this command: the next one would find it at work.
     done = subprocess.run(["setpriv", "--pdeathsig", "KILL", "/usr/bin/python3", f"{names.LIB_DIR}/seed"], input=json.dumps(what), capture_output=True,
                           text=True, env={**BASE_ENVIRONMENT, **environment})  # fmt: skip
