@@ -44,11 +44,30 @@ def test_watcher_and_cleaner_units_work_on_master_and_others(cluster: Machine) -
     for node in ("node1", "node2"):
         for job in ("watcher", "cleaner"):
             cluster.run("systemctl", "start", f"ganeti-{job}@{node}.service")
-            assert (
-                cluster.run("systemctl", "show", "-P", "Result", f"ganeti-{job}@{node}.service").stdout == "success\n"
-            )
-    logs = cluster.sh("ls /var/lib/ganeti-vcluster/default/node1/var/log/ganeti/*cleaner").stdout
-    assert "cleaner" in logs
+            result = cluster.run("systemctl", "show", "-P", "Result", f"ganeti-{job}@{node}.service").stdout
+            # On node2 all runs that should: the watcher has nothing to do and is not even started.
+            assert result == ("exec-condition\n" if (node, job) == ("node2", "watcher") else "success\n")
+
+
+def test_the_watcher_runs_where_it_might_have_something_to_do(cluster: Machine) -> None:
+    root, unit = "/var/lib/ganeti-vcluster/default/node2", "ganeti-watcher@node2.service"
+    health = f"{root}/var/lib/ganeti/ssconf_maintain_node_health"
+
+    def result() -> str:
+        cluster.run("systemctl", "start", unit)
+        return cluster.run("systemctl", "show", "-P", "Result", unit).stdout.strip()
+
+    for spoil, mend in (
+        ("systemctl stop ganeti-mond@node2", "systemctl is-active ganeti-mond@node2"),
+        (f"mkdir -p {root}/etc/ganeti/hooks/watcher", f"rm -r {root}/etc/ganeti/hooks"),
+        (f"mv {health} /root/", f"mv /root/ssconf_maintain_node_health {health}"),
+        (f"echo 1 >{root}/var/run/ganeti/ganeti-noded.pid", "systemctl restart ganeti-noded@node2"),
+    ):
+        assert result() == "exec-condition"
+        cluster.sh(spoil)
+        assert result() == "success", spoil
+        cluster.sh(mend)
+    assert result() == "exec-condition"
 
 
 def test_master_failover_there_and_back(cluster: Machine) -> None:
