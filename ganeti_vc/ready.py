@@ -38,7 +38,6 @@ def wait(cluster: ClusterId, systemd: Systemd, progress: Callable[[Job], None] =
     missing = [node for node in nodes if not active.issuperset([node.target, node.watcher_timer, *expected[node]])]
     # The master comes last: its daemons ask all nodes.
     for window in _windows([node for node in missing if node != master]):
-        systemd.jobs("StartUnit", [node.service("noded") for node in window])
         systemd.start(*(node.target for node in window), progress=progress)
     if master:
         systemd.start(master.target, progress=progress)

@@ -92,8 +92,12 @@ class Systemd:
         found = self.list_units(unit)
         return found[0].active if found else "inactive"
 
-    def _subscribe(self) -> None:
-        """Note each JobRemoved signal from now on."""
+    def _note_jobs(self) -> None:
+        """Note each JobRemoved signal from now on.
+
+        systemd sends those of jobs that were asked for over this bus even to who has not subscribed. To who
+        has, it sends every change of every unit, which costs it more than the units.
+        """
         if self._callback:
             return
 
@@ -106,11 +110,10 @@ class Systemd:
 
         self._callback = removed
         self._bus.match_signal(_DESTINATION, _PATH, _MANAGER, b"JobRemoved", removed, None)
-        self.call("Subscribe")
 
     def jobs(self, method: str, units: Iterable[str], progress: Callable[[Job], None] = lambda _: None) -> list[Job]:
         """StartUnit, StopUnit, RestartUnit or ReloadUnit for several units at once; returns when all have ended."""
-        self._subscribe()
+        self._note_jobs()
         waiting: dict[str, Job] = {}
         done = []
         for unit in units:
@@ -171,7 +174,8 @@ class Systemd:
 
     def wait_for_change(self) -> None:
         """Return when a job has ended, or after a second: processes can die without one."""
-        self._subscribe()
+        self._note_jobs()
+        self.call("Subscribe")
         self._bus.process()
         self._bus.wait(1_000_000)
         self._removed.clear()
