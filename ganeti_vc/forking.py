@@ -1,16 +1,26 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Asking the fork server (ganeti_vc/forkserver.py). Light: imported at each start of a daemon."""
+"""Asking the fork server (ganeti_vc/forkserver.py).
+
+Every start of a node runs this three times, and most of what it costs is Python's own start: so only
+what the interpreter has in it is imported, and tools/launch and tools/forked do without `site`.
+"""
 
 from __future__ import annotations
 
-import json
+import _socket
 import os
-import socket
-from collections.abc import Sequence
+import select
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 SOCKET = "/run/ganeti-vcluster/forkserver.socket"
 #: In a node's environment when its cluster wants the fork server.
 SWITCH = "GANETI_VCLUSTER_FORK_SERVER"
+#: Daemons that the server starts.
+DAEMONS = ("ganeti-noded", "ganeti-mond")
 #: Not for the program: the switch, and what lets it speak to systemd in its unit's name.
 _OURS = (SWITCH, "NOTIFY_SOCKET")
 
@@ -18,26 +28,56 @@ _OURS = (SWITCH, "NOTIFY_SOCKET")
 class Process:
     """A program that the fork server runs for us, in our control group, as a child of PID 1."""
 
-    def __init__(self, connection: socket.socket, pid: int) -> None:
+    def __init__(self, connection: _socket.socket, pid: int) -> None:
         self._connection = connection
-        self.pid = pid
+        self._pid = pid
 
     def wait(self) -> int:
         """Its exit status; 1 when it was killed."""
         answer = self._connection.recv(64).decode()
         return int(answer.removeprefix("status ")) if answer else 1
 
+    def guide(self, argv: Sequence[str]) -> int:
+        """Be the main process of a daemon's unit until the daemon answers. Returns an exit status."""
+        _notify(f"MAINPID={self._pid}")
+        poll = select.poll()
+        poll.register(self._connection.fileno(), select.POLLIN)
+        try:
+            poll.register(os.pidfd_open(self._pid), select.POLLIN)
+        except ProcessLookupError:
+            return 1
+        if self._connection.fileno() not in dict(poll.poll()):
+            return 1  # it has ended
+        if self._connection.recv(64) != b"ready":  # the server has ended
+            from ganeti_vc import launching
+
+            if not launching.wait(argv, self._pid):
+                return 1
+        _notify("READY=1")
+        return 0
+
+
+def _notify(state: str) -> None:
+    """As sd_notify(3); python3-sdnotify takes half as long to import as all of this to run."""
+    path = os.environ["NOTIFY_SOCKET"]
+    with_null = "\0" + path[1:] if path.startswith("@") else path
+    sender = _socket.socket(_socket.AF_UNIX, _socket.SOCK_DGRAM | _socket.SOCK_CLOEXEC)
+    sender.connect(with_null)
+    sender.sendall(state.encode())
+    sender.close()
+
 
 def ask(argv: Sequence[str]) -> Process | None:
     """Have the fork server run a program with our identity. None: start it yourself."""
     if not os.environ.get(SWITCH):
         return None
-    environment = {key: value for key, value in os.environ.items() if key not in _OURS}
-    connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
+    environment = [f"{key}={value}" for key, value in os.environ.items() if key not in _OURS]
+    message = "\0".join([str(len(argv)), *argv, *environment])
+    files = b"".join(fd.to_bytes(4, sys.byteorder) for fd in (0, 1, 2))
+    connection = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC)
     try:
         connection.connect(SOCKET)
-        message = json.dumps({"program": argv[0], "arguments": argv[1:], "environment": environment})
-        socket.send_fds(connection, [message.encode()], [0, 1, 2])
+        connection.sendmsg([os.fsencode(message)], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, files)])
         answer = connection.recv(1024).decode()
     except OSError:  # it is not there: nothing was started
         return None

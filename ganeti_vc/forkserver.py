@@ -5,7 +5,8 @@ A node's noded costs 0.16 CPU seconds and 26 MiB to start, nearly all of it the 
 imports once (ganeti_vc/relocation.py) and forks. Whoever wants a program for a node (tools/launch, as
 the unit's main process) connects and hands over its standard files; the forked process takes over the
 identity of the one that asked, so that it is the unit's in every respect: control group, namespaces,
-limits, capabilities, environment. Then it runs the program's own main function.
+limits, capabilities, environment. Then it runs the program's own main function, or, as mond is no
+Python program, becomes it in the node's view. Of a daemon the one that asked is told when it listens.
 
 What the kernel does not let it take over is asked for beforehand: who asks with a seccomp filter or as
 another user than root is told to start the program itself. So it is after an upgrade of Ganeti.
@@ -17,24 +18,26 @@ import contextlib
 import ctypes
 import gc
 import importlib
-import json
 import logging
 import os
 import random
 import resource
+import selectors
 import signal
 import socket
 import struct
 import sys
+import time
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 import sdnotify
 import setproctitle
 
-from ganeti_vc import relocation, view
+from ganeti_vc import launching, listening, relocation, view
 from ganeti_vc.forking import SOCKET
 from ganeti_vc.names import GANETI_PYTHON
 
@@ -45,11 +48,16 @@ PROGRAMS: Mapping[str, str] = {
     "/usr/sbin/ganeti-noded": "ganeti.server.noded",
     "/usr/lib/ganeti/ensure-dirs": "ganeti.tools.ensure_dirs",
 }
-#: Of those programs, the one that acts on the machine and makes the node's view of it.
-MAKES_VIEW = "/usr/sbin/ganeti-noded"
+#: Makes the node's view of the machine.
+NODED = "/usr/sbin/ganeti-noded"
+#: Not Python: becomes this program in the node's view.
+MOND = "/usr/sbin/ganeti-mond"
+DAEMONS = {NODED: "noded", MOND: "mond"}
 KNOWN_VERSIONS = ("3.0", "3.1")
 MAX_MESSAGE = 65536
 CLIENT_LIMIT = 10.0  #: seconds, for what a client has to send
+LOOK_PAUSE = 0.02  #: seconds between looks for daemons that listen; of large tables, longer: LOOK_SHARE of the time
+LOOK_SHARE = 0.1
 LIMITS = [value for name, value in vars(resource).items() if name.startswith("RLIMIT_")]
 
 _PR_SET_NAME, _PR_CAPBSET_READ, _PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS = 15, 23, 24, 38
@@ -163,7 +171,7 @@ def _give_up_capabilities() -> None:
 def _refusal(pid: int, program: str) -> str:
     """Why a process cannot have the program from here; empty when it can."""
     status = _status(pid)
-    if program not in PROGRAMS:
+    if program not in PROGRAMS and program != MOND:
         return "unknown program"
     if set(status["Uid"].split() + status["Gid"].split()) != {"0"}:
         return "not root"
@@ -173,96 +181,177 @@ def _refusal(pid: int, program: str) -> str:
     return ""
 
 
+@dataclass(frozen=True)
+class Request:
+    """What a client wants (ganeti_vc/forking.py), and its files 0 to 2."""
+
+    argv: list[str]
+    environment: dict[str, str]
+    files: list[int]
+
+    @classmethod
+    def receive(cls, connection: socket.socket) -> Request:
+        """Raises ValueError for nonsense, OSError when the client does not send."""
+        text, files, _, _ = socket.recv_fds(connection, MAX_MESSAGE, 3)
+        count, *words = os.fsdecode(text).split("\0")
+        made = cls(words[: int(count)], dict(word.split("=", 1) for word in words[int(count) :]), files)
+        if len(files) != 3 or not made.argv:
+            made.close()
+            raise ValueError("not a request")
+        return made
+
+    @property
+    def program(self) -> str:
+        return self.argv[0]
+
+    @property
+    def listens(self) -> str:
+        """Of a daemon: where, as `listening.bound` has it."""
+        daemon = DAEMONS.get(self.program)
+        return listening.local(launching.address_of(self.argv), listening.TCP_PORTS[daemon]) if daemon else ""
+
+    def close(self) -> None:
+        for fd in self.files:
+            os.close(fd)
+
+
 class Server:
     """Forks on request."""
 
     def __init__(self, places: relocation.Places) -> None:
         self._places = places
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
+        self._selector = selectors.DefaultSelector()
         self._signature = _signature()
         self._said: set[tuple[str, str, str]] = set()
+        #: Who waits for a daemon, and where that will listen.
+        self._waiting: dict[socket.socket, str] = {}
 
     def run(self) -> NoReturn:
         Path(SOCKET).unlink(missing_ok=True)
         self._socket.bind(SOCKET)
         os.chmod(SOCKET, 0o600)
         self._socket.listen(4096)
+        self._selector.register(self._socket, selectors.EVENT_READ)
         gc.collect()
         gc.freeze()  # what is here now stays shared with the children
         sdnotify.SystemdNotifier().notify(f"READY=1\nSTATUS={len(self._places)} places to move per node")
+        look_at = 0.0
         while True:
-            connection, _ = self._socket.accept()
-            connection.settimeout(CLIENT_LIMIT)
-            with connection:
-                try:
-                    self._serve(connection)
-                except (OSError, ValueError, KeyError) as err:  # a client that died or talks nonsense
-                    log.info("a request failed: %r", err)
+            pause = max(0.0, look_at - time.monotonic()) if self._waiting else None
+            for key, _ in self._selector.select(pause):
+                if key.fileobj is self._socket:
+                    self._accept()
+                else:  # it sends nothing more: it is gone
+                    self._drop(cast(socket.socket, key.fileobj))
+            before = time.monotonic()
+            if self._waiting and before >= look_at:
+                self._look()
+                took = time.monotonic() - before
+                look_at = before + max(LOOK_PAUSE, took / LOOK_SHARE)
 
-    def _serve(self, connection: socket.socket) -> None:
-        """One request: JSON with program, arguments and environment, and the files 0 to 2."""
+    def _look(self) -> None:
+        """Tell those whose daemon listens now."""
+        present = listening.bound("tcp")
+        for connection, wanted in list(self._waiting.items()):
+            if wanted in present:
+                with contextlib.suppress(OSError):
+                    connection.sendall(b"ready")
+                self._drop(connection)
+
+    def _drop(self, connection: socket.socket) -> None:
+        del self._waiting[connection]
+        self._selector.unregister(connection)
+        connection.close()
+
+    def _accept(self) -> None:
+        connection, _ = self._socket.accept()
+        connection.settimeout(CLIENT_LIMIT)
+        try:
+            wanted = self._serve(connection)
+        except (OSError, ValueError, KeyError) as err:  # a client that died or talks nonsense
+            log.info("a request failed: %r", err)
+            wanted = ""
+        if wanted:
+            self._waiting[connection] = wanted
+            self._selector.register(connection, selectors.EVENT_READ)
+        else:
+            connection.close()
+
+    def _serve(self, connection: socket.socket) -> str:
+        """One request. Returns where the daemon that was started will listen, if it is one."""
         credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
         pid, uid, _ = struct.unpack("3i", credentials)
-        text, files, _, _ = socket.recv_fds(connection, MAX_MESSAGE, 3)
+        if uid != 0:
+            return ""
+        request = Request.receive(connection)
         try:
-            if uid != 0 or len(files) != 3:
-                return
-            request = json.loads(text)
             if _signature() != self._signature:
                 connection.sendall(b"Ganeti was changed")
                 log.info("Ganeti was changed: starting anew")
                 os.execv(sys.argv[0], sys.argv)
-            refusal = _refusal(pid, request["program"])
+            refusal = _refusal(pid, request.program)
             if refusal:
-                message = (request["program"], request["environment"].get("GANETI_HOSTNAME"), refusal)
+                message = (request.program, request.environment["GANETI_HOSTNAME"], refusal)
                 if message not in self._said:
                     log.info("%s of %s is started without the fork server: %s", *message)
                     self._said.add(message)
                 connection.sendall(refusal.encode())
-                return
+                return ""
+            listens = request.listens
             middle = os.fork()
             if middle == 0:
                 try:
                     if os.fork() == 0:
-                        self._child(connection, pid, files, request)
+                        self._child(connection, pid, request)
                 finally:
                     os._exit(0)
             os.waitpid(middle, 0)
+            return listens
         finally:
-            for fd in files:
-                os.close(fd)
+            request.close()
 
-    def _child(self, connection: socket.socket, pid: int, files: Sequence[int], request: Mapping[str, Any]) -> NoReturn:
-        """The new process, whose parent is PID 1. It says its pid, and at its end its status."""
+    def _child(self, connection: socket.socket, pid: int, request: Request) -> NoReturn:
+        """The new process, whose parent is PID 1. It says its pid, and, unless it is a daemon, its status at its end."""
         status = 1
         try:
             os.setsid()
             _take_identity(pid)
-            for target, fd in enumerate(files):
+            for target, fd in enumerate(request.files):
                 os.dup2(fd, target)
                 os.close(fd)
             self._socket.close()
+            self._selector.close()
+            for other in self._waiting:
+                other.close()
             os.environ.clear()
-            os.environ.update(request["environment"])
-            sys.argv = [request["program"], *request["arguments"]]
-            name = os.path.basename(request["program"])
-            setproctitle.setproctitle(" ".join(["/usr/bin/python3", *sys.argv]))
-            _libc.prctl(_PR_SET_NAME, name.encode()[:15], 0, 0, 0)
+            os.environ.update(request.environment)
             for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGCHLD):
                 signal.signal(number, signal.SIG_DFL)
             signal.signal(signal.SIGINT, signal.default_int_handler)
+            if request.program == MOND:
+                view.share(os.environ["GANETI_HOSTNAME"])
+                connection.sendall(f"pid {os.getpid()}".encode())
+                os.execv(request.program, request.argv)
+            if request.program == NODED:
+                view.make(os.environ["GANETI_HOSTNAME"])
+            sys.argv = request.argv
+            setproctitle.setproctitle(" ".join(["/usr/bin/python3", *sys.argv]))
+            _libc.prctl(_PR_SET_NAME, os.path.basename(request.program).encode()[:15], 0, 0, 0)
             random.seed()
             logging.root.handlers.clear()
-            if request["program"] == MAKES_VIEW:
-                view.make(os.environ["GANETI_HOSTNAME"])
             _give_up_capabilities()
             self._places.move(os.environ["GANETI_ROOTDIR"])
             connection.sendall(f"pid {os.getpid()}".encode())
-            status = _main(PROGRAMS[request["program"]])
-            with contextlib.suppress(OSError):  # who started a daemon does not wait for its end
+            if request.program in DAEMONS:
+                connection.close()
+            status = _main(PROGRAMS[request.program])
+            with contextlib.suppress(OSError):  # a daemon has closed it; whoever waits may be gone
                 connection.sendall(f"status {status}".encode())
         except BaseException:  # nothing else would ever report it
             traceback.print_exc()
+            with contextlib.suppress(OSError):
+                connection.sendall(b"failed")
         finally:
             os._exit(status)
 

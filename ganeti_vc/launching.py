@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Starting one of Ganeti's daemons so that systemd knows when it answers.
+
+Ganeti never calls sd_notify, but the units are Type=notify: a start of the cluster must return
+when the cluster answers, and masters vote as they start, so nodes must be listening by then.
+So the launching process becomes the daemon, and leaves a process behind that watches for its port or
+socket, notifies and is gone.
+
+A master's daemon may end before it listens with Ganeti's "not master" (constants.EXIT_NOTMASTER).
+That is no failure, but systemd takes any end before the notification for one. So the launching process
+stays the main process of those few daemons, passes signals on, and ends as the daemon does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import socket
+from collections.abc import Sequence
+from typing import NoReturn
+
+import sdnotify
+
+from ganeti_vc import view
+from ganeti_vc.listening import TCP_PORTS, UDP_PORTS, bound, local
+
+EXIT_NOTMASTER = 11
+ADDRESS_TRIES = 200  #: ten a second
+SOCKETS = {"ganeti-wconfd": "ganeti-wconfd", "ganeti-luxid": "ganeti-query"}
+LUXI_REQUEST = b'{"method": "QueryConfigValues", "args": [["master_node"]]}\x03'
+MASTER_DAEMONS = ("ganeti-wconfd", "ganeti-luxid", "ganeti-rapi")
+
+
+def address_of(argv: Sequence[str]) -> str:
+    """Where the daemon is told to listen; the last -b counts."""
+    return next((argv[at + 1] for at in range(len(argv) - 2, 0, -1) if argv[at] == "-b"), "")
+
+
+def _answers(daemon: str, rootdir: str, address: str) -> bool:
+    """Whether the daemon accepts what its clients will send."""
+    name = daemon.removeprefix("ganeti-")
+    for kind, ports in (("tcp", TCP_PORTS), ("udp", UDP_PORTS)):
+        if name in ports:
+            return local(address, ports[name]) in bound(kind)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+        sock.settimeout(5)
+        try:
+            sock.connect(f"{rootdir}/var/run/ganeti/socket/{SOCKETS[daemon]}")
+            if daemon != "ganeti-luxid":
+                return True
+            # It listens before it has the job queue's lock, without which it ends.
+            sock.sendall(LUXI_REQUEST)
+            return sock.recv(1) == b"{"
+        except OSError:
+            return False
+
+
+def _may_have_address(address: str) -> bool:
+    """Wait for the cluster's address, which luxid brings up: that starts beside rapi. Not forever.
+
+    False when another rapi has it: that of the master, while this node still takes itself for it.
+    """
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    for _ in range(ADDRESS_TRIES):
+        with socket.socket(family) as sock, contextlib.suppress(OSError):
+            sock.bind((address, 0))
+            break
+        select.poll().poll(100)
+    return local(address, TCP_PORTS["rapi"]) not in bound("tcp")
+
+
+def wait(argv: Sequence[str], pid: int) -> bool:
+    """Wait until the daemon answers (True) or its process is gone (False)."""
+    daemon, address, rootdir = os.path.basename(argv[0]), address_of(argv), os.environ["GANETI_ROOTDIR"]
+    ended = select.poll()
+    try:
+        ended.register(os.pidfd_open(pid), select.POLLIN)
+    except ProcessLookupError:
+        return False
+    pause = 10.0
+    while not ended.poll(pause):
+        if _answers(daemon, rootdir, address):
+            return True
+        pause = min(pause * 1.3, 250)
+    return False
+
+
+def _become(argv: Sequence[str], notifier: sdnotify.SystemdNotifier) -> NoReturn:
+    """Leave the watching process behind, not as our child, for the daemon reaps only its own."""
+    pid = os.getpid()
+    middle = os.fork()
+    if middle == 0:
+        if os.fork() == 0 and wait(argv, pid):
+            notifier.notify("READY=1")
+        os._exit(0)
+    os.waitpid(middle, 0)
+    os.environ.pop("NOTIFY_SOCKET", None)
+    os.execv(argv[0], list(argv))
+
+
+def _accompany(argv: Sequence[str], notifier: sdnotify.SystemdNotifier) -> int:
+    """Run the daemon to its end as our child. Returns its status."""
+    if argv[0].endswith("rapi") and not _may_have_address(address_of(argv)):
+        status = EXIT_NOTMASTER
+    else:
+        status = _run(argv, notifier)
+    if status == EXIT_NOTMASTER:
+        notifier.notify("READY=1\nSTATUS=not master")
+    return status if status >= 0 else 128 - status
+
+
+def _run(argv: Sequence[str], notifier: sdnotify.SystemdNotifier) -> int:
+    environ = {key: value for key, value in os.environ.items() if key != "NOTIFY_SOCKET"}
+    pid = os.posix_spawn(argv[0], list(argv), environ)
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, lambda received, _: os.kill(pid, received))
+    if wait(argv, pid):
+        notifier.notify("READY=1")
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def launch(argv: Sequence[str]) -> int:
+    """Become the daemon `argv`, or return its exit status."""
+    daemon, notifier = os.path.basename(argv[0]), sdnotify.SystemdNotifier()
+    if daemon in MASTER_DAEMONS:
+        return _accompany(argv, notifier)
+    if daemon == "ganeti-noded":
+        view.make(os.environ["GANETI_HOSTNAME"])
+    elif daemon == "ganeti-mond":  # it looks at the machine, too
+        view.share(os.environ["GANETI_HOSTNAME"])
+    _become(argv, notifier)
