@@ -27,6 +27,7 @@ def _links(configs: Mapping[ClusterId, ClusterConfig]) -> dict[Path, str]:
         *names.LINK_DIR.glob("ganeti-vnode@*.target.requires/*"),
         *names.REGISTRY_DIR.glob("*"),
         *names.ADDRESSES_DIR.glob("*"),
+        *names.MOND_DIR.glob("*"),
         *(path for config in configs.values() for path in nodedir.links(config)),
     ]
     return {path: os.readlink(path) for path in found if path.is_symlink()}

@@ -70,8 +70,10 @@ def expected_units(node: NodeId, master: NodeId | None) -> list[str]:
     """Units of the daemons that ought to run on this node, by the files Ganeti has put there."""
     if not (node.data_dir / "server.pem").exists():
         return []
-    wanted = ["noded", "mond"]
-    if (node.data_dir / "config.data").exists():
+    wanted, candidate = ["noded"], (node.data_dir / "config.data").exists()
+    if candidate or node.mond_link.is_symlink():
+        wanted.append("mond")
+    if candidate:
         wanted.append("confd")
         if node == master:
             wanted += ["wconfd", "luxid", "rapi"]

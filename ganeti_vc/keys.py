@@ -63,6 +63,8 @@ KEYS = (
         "Time between two runs of ganeti-watcher on a node, in the notation of systemd.time(7)."),
     Key("cluster", "fork_server", "option('auto', 'yes', 'no')", "auto",
         "Start noded and its like by forks of one process that has imported Ganeti: faster, with less than half of the memory. auto: from 3 nodes on."),
+    Key("cluster", "mond", "option('auto', 'all', 'candidates')", "auto",
+        "Where ganeti-mond runs: on all nodes, or on master candidates only. auto: on all of up to 50 nodes, for it is nearly all that an idle node costs. A change holds from a node's next start on."),
     Key("ganeti", "enabled_hypervisors", "words('fake', 'kvm', 'xen-pvm', 'xen-hvm', 'lxc', 'chroot')", "fake",
         "gnt-cluster init --enabled-hypervisors."),
     Key("ganeti", "enabled_disk_templates",

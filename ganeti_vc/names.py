@@ -20,6 +20,8 @@ RUN_DIR = Path("/run/ganeti-vcluster")
 REGISTRY_DIR = RUN_DIR / "nodes"
 #: ADDRESS -> its node directory, for the entry command of the cluster's sshd.
 ADDRESSES_DIR = RUN_DIR / "addresses"
+#: NODE -> its node directory, where mond runs although the node is no master candidate: a `Condition*=` line, too.
+MOND_DIR = RUN_DIR / "mond"
 LIB_DIR = Path("/usr/lib/ganeti-vcluster")
 LINK_DIR = Path("/etc/systemd/system")
 UNIT_DIR = Path("/usr/lib/systemd/system")
@@ -169,6 +171,10 @@ class NodeId:
     @property
     def registry_link(self) -> Path:
         return REGISTRY_DIR / self.name
+
+    @property
+    def mond_link(self) -> Path:
+        return MOND_DIR / self.name
 
     @property
     def enter(self) -> tuple[str, ...]:

@@ -100,6 +100,8 @@ def runtime_files(config: ClusterConfig, observed: Observed) -> dict[Path, tuple
 def runtime_links(config: ClusterConfig) -> dict[Path, str]:
     made = {node.id.registry_link: str(node.id.rootdir) for node in config.nodes}
     made |= {names.ADDRESSES_DIR / str(node.address): str(node.id.rootdir) for node in config.nodes}
+    if config.mond_on_all:
+        made |= {node.id.mond_link: str(node.id.rootdir) for node in config.nodes}
     return made
 
 
