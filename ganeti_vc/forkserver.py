@@ -315,7 +315,9 @@ class Server:
         """The new process, whose parent is PID 1. It says its pid, and, unless it is a daemon, its status at its end."""
         status = 1
         try:
-            os.setsid()
+            # Not a session of its own: the kernel shares the processors among sessions (sched(7), autogroup), and the
+            # master's one process that calls hundreds of nodes would get as little as each of these.
+            os.setpgid(0, 0)
             _take_identity(pid)
             for target, fd in enumerate(request.files):
                 os.dup2(fd, target)

@@ -9,6 +9,7 @@ import secrets
 import shlex
 import shutil
 import subprocess
+import time
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from ganeti_vc.observed import Initialised
 from ganeti_vc.process import run
 
 RAPI_USER = "gnt-vcluster"
+SSCONF_LIMIT = 60.0  #: seconds
 DAEMON_UTIL = Path("/usr/lib/ganeti/daemon-util")
 
 
@@ -140,7 +142,14 @@ def node_add(master: NodeId, node: NodeConfig, readd: bool = False, group: str |
 
 
 def node_remove(master: NodeId, node: NodeId) -> None:
+    """`gnt-node remove`. wconfd writes the files that list the nodes some time after: this waits for the master's."""
     command(master, "gnt-node", "remove", node.name)
+    deadline = time.monotonic() + SSCONF_LIMIT
+    while any(node.name in (ssconf(master, key) or "").split() for key in ("node_list", "node_primary_ips")):
+        if time.monotonic() > deadline:
+            raise StepFailed(f"{node.name} still stands in the master's ssconf files",
+                             f"look at: journalctl -u {master.service('wconfd')}")  # fmt: skip
+        time.sleep(0.1)
 
 
 def instances_on(master: NodeId, node: NodeId) -> list[str]:

@@ -111,6 +111,8 @@ def client_drop_in(config: ClusterConfig) -> str:
             f"    HostKeyAlias {config.name}",
             f"    GlobalKnownHostsFile {known_hosts(config.id)}",
             "    UserKnownHostsFile /dev/null",
+            # What stands first by default withstands quantum computers, and is nearly half of a login's cost.
+            "    KexAlgorithms ^curve25519-sha256",
             "",
         ]
     )
