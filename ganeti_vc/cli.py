@@ -31,6 +31,7 @@ def _wishes(args: argparse.Namespace) -> up.Wishes:
         args.network,
         getattr(args, "join", "auto"),
         getattr(args, "shared_key", False),
+        not getattr(args, "no_verify", False),
     )
 
 

@@ -96,6 +96,7 @@ def build() -> Parser:
     _cluster(up)
     _wishes(up)
     _joining(up)
+    up.add_argument("--no-verify", action="store_true", help="leave out gnt-cluster verify at the end")
     _dry_run(up)
     _json(up)
 
