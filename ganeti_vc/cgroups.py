@@ -45,6 +45,14 @@ def memory(pid: int) -> dict[str, int]:
     return {name.rstrip(":"): int(size) * 1024 for name, size, *_ in lines}
 
 
+def cpu_of(pid: int) -> float:
+    """CPU time of a process with one thread, without its children's (/proc/PID/schedstat); 0 when it is gone."""
+    try:
+        return int(Path(f"/proc/{pid}/schedstat").read_text().split()[0]) / 1e9
+    except OSError:
+        return 0.0
+
+
 def cpu_seconds(group: Path) -> float:
     """CPU time of all that ever ran in a control group and those below it, whether still there or not; 0 without one."""
     try:
