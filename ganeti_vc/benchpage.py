@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import importlib.util
 import io
+import math
 from collections.abc import Mapping, Sequence
 from html import escape
+from typing import Any
 
 from ganeti_vc import benchdata
 from ganeti_vc.benchdata import Quantity, Result
@@ -37,36 +39,48 @@ def _plots(quantities: Sequence[Quantity], found: Sequence[Mapping[Quantity, Map
     """A small plot for each quantity, with a line in the colour of each result; as SVG."""
     import matplotlib
     from matplotlib.figure import Figure
-    from matplotlib.ticker import NullFormatter, ScalarFormatter
 
     rows = -(-len(quantities) // COLUMNS)
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": quantities[0].unit, "font.size": 8}):
-        figure = Figure(figsize=(3 * COLUMNS, 2.3 * rows), layout="constrained")
+        figure = Figure(figsize=(3 * COLUMNS, 2.5 * rows), layout="constrained")
         for at, quantity in enumerate(quantities):
-            axes = figure.add_subplot(rows, COLUMNS, at + 1)
-            title = quantity.what
-            for values, colour in zip((figures.get(quantity, {}) for figures in found), COLOURS, strict=False):
-                fitted = benchdata.fit(values)
-                axes.plot(
-                    list(values), list(values.values()), "o-" if fitted is None else "o", color=colour, markersize=4
-                )
-                if fitted:
-                    axes.plot(list(values), [fitted.at(size) for size in values], "--", color=colour, linewidth=1)
-                    title += f"   {fitted}"
-            sizes = sorted({size for figures in found for size in figures.get(quantity, {})})
-            axes.set_title(title, fontsize=9)
-            axes.set_xscale("log")
-            axes.set_xticks(sizes, [str(size) for size in sizes])
-            axes.xaxis.set_minor_formatter(NullFormatter())
-            if all(value > 0 for figures in found for value in figures.get(quantity, {}).values()):
-                axes.set_yscale("log")
-                axes.yaxis.set_major_formatter(ScalarFormatter())
-                axes.yaxis.set_minor_formatter(ScalarFormatter())
-            axes.tick_params(axis="y", which="both", labelsize=7)
-            axes.grid(alpha=0.3, which="both")
+            _plot(figure.add_subplot(rows, COLUMNS, at + 1), quantity, [figures.get(quantity, {}) for figures in found])
         text = io.StringIO()
         figure.savefig(text, format="svg", metadata={"Date": None})
     return text.getvalue()[text.getvalue().index("<svg") :]
+
+
+def _plot(axes: Any, quantity: Quantity, series: Sequence[Mapping[int, float]]) -> None:
+    from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
+
+    title = [quantity.what]
+    for values, colour in zip(series, COLOURS, strict=False):
+        fitted = benchdata.fit(values)
+        axes.plot(list(values), list(values.values()), "o" if fitted else "o-", color=colour, markersize=4)
+        if fitted:
+            axes.plot(list(values), [fitted.at(size) for size in values], "--", color=colour, linewidth=1)
+            title.append(str(fitted))
+    sizes = sorted({size for values in series for size in values})
+    costs = [value for values in series for value in values.values()]
+    axes.set_title("   ".join(title), fontsize=9)
+    axes.set_xscale("log")
+    axes.set_xlim(sizes[0] / 1.2, sizes[-1] * 1.2)
+    axes.xaxis.set_major_locator(FixedLocator(sizes))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.set_xlabel("nodes", fontsize=7)
+    if min(costs) > 0:
+        # As many decades up as to the right, at least: so a slope is the exponent, and noise stays small.
+        middle = math.sqrt(min(costs) * max(costs))
+        half = 1.2 * math.sqrt(max(max(costs) / min(costs), sizes[-1] / sizes[0]))
+        axes.set_yscale("log")
+        axes.set_ylim(middle / half, middle * half)
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.yaxis.set_minor_locator(NullLocator())
+    else:
+        axes.set_ylim(0, max(costs) * 1.1 or 1)
+    axes.grid(alpha=0.3)
 
 
 def _table(columns: Mapping[str, str], rows: Sequence[Mapping[str, object]]) -> str:

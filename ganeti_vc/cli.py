@@ -274,8 +274,9 @@ def _saved(name: str) -> benchdata.Result:
 def do_bench(args: argparse.Namespace) -> int:
     if args.html:
         benchpage.check()
-        files.write(Path(args.html), "")  # rather now than after an hour
     if args.compare:
+        if args.save:
+            raise UsageError("--compare measures nothing that could be saved", "leave out --save")
         results = [_saved(name) for name in args.compare]
         columns, rows = benchdata.COMPARED, benchdata.compare(*results)
         cells = benchdata.compared_cells(rows)
@@ -283,18 +284,11 @@ def do_bench(args: argparse.Namespace) -> int:
     else:
         wishes = bench.Wishes(args.sizes, args.instances_per_node, args.runs, bench.operations(args.only), args.idle,
                               bench.settings(args.setting))  # fmt: skip
-
-        def save(result: benchdata.Result) -> None:
-            if args.save:
-                files.write(
-                    Path(args.save), json.dumps({"schema": output.SCHEMA, **result.document()}, indent=1) + "\n"
-                )
-
-        results = [bench.bench(status.default_cluster(args.cluster), wishes, save, _progress(args))]
+        results = [bench.bench(status.default_cluster(args.cluster), wishes, lambda found: _write_bench([found], args),
+                               _progress(args))]  # fmt: skip
         columns, cells = benchdata.table(results[0])
         document = results[0].document()
-    if args.html:
-        files.write(Path(args.html), benchpage.page(results))
+    _write_bench(results, args)
     if args.json:
         output.print_json(document)
         return 0
@@ -304,6 +298,15 @@ def do_bench(args: argparse.Namespace) -> int:
     for line in benchdata.remarks(results):
         print(line)
     return 0
+
+
+def _write_bench(results: Sequence[benchdata.Result], args: argparse.Namespace) -> None:
+    """The files that are asked for."""
+    if args.html:
+        files.write(Path(args.html), benchpage.page(results))
+    if args.save:
+        text = json.dumps({"schema": output.SCHEMA, **results[0].document()}, indent=1)
+        files.write(Path(args.save), f"{text}\n")
 
 
 COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {

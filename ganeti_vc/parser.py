@@ -195,7 +195,7 @@ def build() -> Parser:
     bench.add_argument("--setting", action="append", default=[], metavar="KEY=VALUE",
                        help="a key of ganeti-vcluster.conf(5), for example fork_server=no; may be repeated")  # fmt: skip
     bench.add_argument("--html", metavar="FILE", help="write a page with plots, which needs no network (package python3-matplotlib)")  # fmt: skip
-    bench.add_argument("--save", metavar="FILE", help="write all measurements as JSON, after each cluster")
+    bench.add_argument("--save", metavar="FILE", help="write all measurements as JSON; it grows with each cluster")
     bench.add_argument(
         "--compare", nargs=2, metavar=("A", "B"), help="measure nothing: show two saved files side by side"
     )

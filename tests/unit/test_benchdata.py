@@ -140,5 +140,6 @@ def test_the_page_is_complete_in_itself() -> None:
     assert "N^1.00" in page and "A &lt;CPU&gt;" in page and page.count("<svg") == len(benchdata.UNITS)
     references = set(re.findall(r'(?:src|href)="([^"#][^"]*)"', page)) | set(re.findall(r"@import|url\(http", page))
     assert references == set(), references
+    assert "<svg" not in benchpage.page([result()])  # before the first cluster
     both = benchpage.page([one, result(sample(3, verify=1), ganeti="3.1.0")])
     assert "B/A" in both and "Ganeti 3.1.0" in both and all(colour in both for colour in benchpage.COLOURS)
