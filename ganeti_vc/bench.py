@@ -228,10 +228,10 @@ class _Bench:
         self._sample.idle = Idle(cost, self._watchers_since(begin))
         for name, daemon in later.items():
             used = cost.parts["helpers"] if name == HELPERS else daemon.cpu - (units[name].cpu if name in units else 0)
-            self._sample.daemons[name] = Daemon(daemon.processes, daemon.private, daemon.pss, used)
+            self._sample.daemons[name] = Daemon(daemon.units, daemon.private, daemon.pss, used)
 
     def _daemons(self) -> dict[str, Daemon]:
-        """Each daemon's processes, memory and CPU time up to now."""
+        """Each daemon's units, memory and CPU time up to now."""
         found: dict[str, Daemon] = {}
 
         def add(name: str, group: Path) -> None:
@@ -239,7 +239,7 @@ class _Bench:
             old = found.get(name, Daemon(0, 0, 0))
             if sums:
                 found[name] = Daemon(
-                    old.processes + len(sums),
+                    old.units + 1,
                     old.private + sum(memory.get("Private_Clean", 0) + memory.get("Private_Dirty", 0) for memory in sums),
                     old.pss + sum(memory.get("Pss", 0) for memory in sums),
                     old.cpu + cgroups.cpu_seconds(group),

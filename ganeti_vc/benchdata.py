@@ -61,9 +61,9 @@ class Cost:
 
 @dataclass(frozen=True)
 class Daemon:
-    """All processes of one daemon of the nodes, or the helpers."""
+    """All units of one daemon of the nodes, with the launcher that some of them have; or the helpers."""
 
-    processes: int
+    units: int
     private: int  #: bytes that nobody else has
     pss: int  #: bytes, shared pages shared out
     cpu: float = 0.0  #: seconds while nothing was asked of the cluster
@@ -150,7 +150,7 @@ UNITS = {
     WALL: "Seconds of an operation",
     IDLE: "CPU seconds a minute of a cluster of which nothing is asked",
     IDLE_EACH: "CPU milliseconds a minute of one such daemon",
-    MEMORY: "Private memory of a node, and of one daemon, in MiB",
+    MEMORY: "Private memory of a node, and of one such daemon, in MiB",
 }
 
 
@@ -184,7 +184,7 @@ def _values(sample: Sample) -> Iterable[tuple[Quantity, float]]:
 
 
 def _count(name: str, daemon: Daemon) -> int:
-    return 1 if name == HELPERS else daemon.processes
+    return 1 if name == HELPERS else daemon.units
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,7 @@ def test_two_sizes_are_measured_and_nothing_is_left(machine: Machine) -> None:
             # Nothing else runs here, so that the account of the cluster has to be that of the machine.
             assert cost.seconds > 0 and 0.9 * cost.machine - 0.05 < cost.cpu < 1.1 * cost.machine + 0.05, (name, cost)
         assert {"noded", "mond", "confd", "luxid", "wconfd", "rapi", "helpers"} <= set(sample.daemons)
-        assert sample.daemons["noded"].processes == sample.nodes
+        assert sample.daemons["noded"].units == sample.nodes
     found = figures(result)
     assert 4 < found[Quantity("noded", MEMORY)][3] < 20
     assert found[Quantity("create", CPU)][3] > 10 * found[Quantity("node-list", CPU)][3]
