@@ -51,9 +51,9 @@ qa: $(DEB) ## Ganeti's own QA suite on a cluster of four virtual nodes
 	tests/need containers
 	/usr/bin/python3 tests/machine.py qa $(RELEASE) $(DEB)
 
-bench: $(DEB) ## seconds and CPU seconds of `up` beside upstream's way
+bench: $(DEB) ## costs beside upstream's way and beside the goals; PARTS, SIZES and RUNS choose
 	tests/need containers
-	/usr/bin/python3 tests/bench.py $(RELEASE) $(DEB)
+	RUNS="$(RUNS)" SIZES="$(SIZES)" /usr/bin/python3 tests/bench.py $(RELEASE) $(DEB) $(PARTS)
 
 demo: $(DEB) ## boot a throw-away Debian, install the package, bring a cluster up
 	tests/need containers

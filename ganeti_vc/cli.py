@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import logging
 import os
 import sys
@@ -12,7 +13,22 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from ganeti_vc import config, destroy, ganeti, inside, output, parser, qa, status, up, view
+from ganeti_vc import (
+    bench,
+    benchdata,
+    benchpage,
+    config,
+    destroy,
+    files,
+    ganeti,
+    inside,
+    output,
+    parser,
+    qa,
+    status,
+    up,
+    view,
+)
 from ganeti_vc.errors import StepFailed, UsageError, VclusterError
 from ganeti_vc.output import Progress
 from ganeti_vc.qasuite import runs
@@ -31,6 +47,7 @@ def _wishes(args: argparse.Namespace) -> up.Wishes:
         args.network,
         getattr(args, "join", "auto"),
         getattr(args, "shared_key", False),
+        not getattr(args, "no_verify", False),
     )
 
 
@@ -247,10 +264,55 @@ def do_qa(args: argparse.Namespace) -> int:
     return 1 if counts["failed"] else 0
 
 
+def _saved(name: str) -> benchdata.Result:
+    try:
+        return benchdata.Result.from_document(json.loads(Path(name).read_text()), name)
+    except (ValueError, AttributeError):
+        raise VclusterError(f"{name} is no JSON document", "gnt-vcluster bench --save FILE makes one") from None
+
+
+def do_bench(args: argparse.Namespace) -> int:
+    if args.html:
+        benchpage.check()
+    if args.compare:
+        if args.save:
+            raise UsageError("--compare measures nothing that could be saved", "leave out --save")
+        results = [_saved(name) for name in args.compare]
+        columns, rows = benchdata.COMPARED, benchdata.compare(*results)
+        cells = benchdata.compared_cells(rows)
+        document: dict[str, object] = {"a": results[0].about, "b": results[1].about, "comparison": rows}
+    else:
+        wishes = bench.Wishes(args.sizes, args.instances_per_node, args.runs, bench.operations(args.only), args.idle,
+                              bench.settings(args.setting))  # fmt: skip
+        results = [bench.bench(status.default_cluster(args.cluster), wishes, lambda found: _write_bench([found], args),
+                               _progress(args))]  # fmt: skip
+        columns, cells = benchdata.table(results[0])
+        document = results[0].document()
+    _write_bench(results, args)
+    if args.json:
+        output.print_json(document)
+        return 0
+    for mark, result in zip(("A: ", "B: ") if args.compare else ("",), results, strict=True):
+        print(mark + benchdata.summary(result))
+    output.print_table(columns, cells)
+    for line in benchdata.remarks(results):
+        print(line)
+    return 0
+
+
+def _write_bench(results: Sequence[benchdata.Result], args: argparse.Namespace) -> None:
+    """The files that are asked for."""
+    if args.html:
+        files.write(Path(args.html), benchpage.page(results))
+    if args.save:
+        text = json.dumps({"schema": output.SCHEMA, **results[0].document()}, indent=1)
+        files.write(Path(args.save), f"{text}\n")
+
+
 COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "up": do_up, "create": do_create, "status": do_status, "list": do_list, "exec": do_exec, "shell": do_shell,
     "logs": do_logs, "start": do_power, "stop": do_power, "restart": do_power, "scale": do_scale,
-    "destroy": do_destroy, "qa": do_qa,
+    "destroy": do_destroy, "qa": do_qa, "bench": do_bench,
 }  # fmt: skip
 
 

@@ -3,16 +3,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from ganeti_vc import apply, config, files, names, plan
+from ganeti_vc import apply, cgroups, config, files, names, plan
 from ganeti_vc.errors import VclusterError
 from ganeti_vc.names import ClusterId
 from ganeti_vc.output import Progress
 from ganeti_vc.steps import Discard, ReloadSystemd, Remove, Step, StopUnits
 from ganeti_vc.systemd import Systemd, connect
-
-CGROUPS = Path("/sys/fs/cgroup")
 
 
 def check_exists(cluster: ClusterId) -> None:
@@ -58,7 +54,7 @@ def stop_everything(systemd: Systemd) -> None:
     for unit in loaded:
         systemd.reset_failed(unit.name)
     # The parent of our slices only when nobody else's are in it.
-    parent = CGROUPS / "ganeti.slice"
+    parent = cgroups.ALL_NODES.parent
     if systemd.active_state("ganeti.slice") == "active" and not any(
         child.is_dir() and child.name != names.ALL_SLICE for child in (parent.iterdir() if parent.exists() else ())
     ):

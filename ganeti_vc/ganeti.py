@@ -166,7 +166,11 @@ def verify(master: NodeId) -> tuple[str, ...]:
     return errors
 
 
-def add_instance(master: NodeId, name: str) -> None:
+def add_instance_command(name: str) -> list[str]:
     """A running diskless instance of the OS that does nothing, placed by hail, without a network interface."""
-    command(master, "gnt-instance", "add", "--disk-template=diskless", "--os-type=noop", "--no-nics",
-            "--no-name-check", "--no-ip-check", "-B", "memory=128", "-I", "hail", name)  # fmt: skip
+    return ["gnt-instance", "add", "--disk-template=diskless", "--os-type=noop", "--no-nics",
+            "--no-name-check", "--no-ip-check", "-B", "memory=128", "-I", "hail", name]  # fmt: skip
+
+
+def add_instance(master: NodeId, name: str) -> None:
+    command(master, *add_instance_command(name))

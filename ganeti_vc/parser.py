@@ -6,6 +6,8 @@ from __future__ import annotations
 import argparse
 
 from ganeti_vc import VERSION, seeding
+from ganeti_vc.benchdata import OPERATIONS as BENCH_OPERATIONS
+from ganeti_vc.benchdata import SMALLEST as SMALLEST_BENCH
 from ganeti_vc.daemons import DAEMONS
 
 EPILOG = "Documentation: gnt-vcluster(8), ganeti-vcluster.conf(5), ganeti-vcluster(7)."
@@ -79,6 +81,17 @@ def _count_or_zero(text: str) -> int:
     return int(text)
 
 
+def _sizes(text: str) -> tuple[int, ...]:
+    words = text.split(",")
+    if not all(word.isdecimal() and int(word) >= SMALLEST_BENCH for word in words):
+        raise argparse.ArgumentTypeError(f"{text!r} is no list of whole numbers of at least {SMALLEST_BENCH}")
+    return tuple(sorted(set(map(int, words))))
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(text.split(","))
+
+
 def build() -> Parser:
     parser = Parser(
         prog="gnt-vcluster",
@@ -96,6 +109,7 @@ def build() -> Parser:
     _cluster(up)
     _wishes(up)
     _joining(up)
+    up.add_argument("--no-verify", action="store_true", help="leave out gnt-cluster verify at the end")
     _dry_run(up)
     _json(up)
 
@@ -165,6 +179,27 @@ def build() -> Parser:
     qa.add_argument("--junit", metavar="FILE", help="write the results as JUnit's XML")
     qa.add_argument("--log", metavar="FILE", help="write all that the suite prints")
     _json(qa)
+
+    bench = add("bench", "measure what clusters of growing size cost, each made for it and removed again")
+    bench.usage = "gnt-vcluster bench [CLUSTER] [OPTION...]"
+    bench.add_argument("cluster", nargs="?", default="bench", metavar="CLUSTER", help="name of the new clusters (default: bench)")  # fmt: skip
+    bench.add_argument("--sizes", type=_sizes, default=(3, 10, 30), metavar="N,...", help="numbers of nodes (default: 3,10,30)")  # fmt: skip
+    bench.add_argument("--instances-per-node", type=_count_or_zero, default=1, metavar="K",
+                       help="diskless instances for each node (default: 1)")  # fmt: skip
+    bench.add_argument("--runs", type=_count, default=1, metavar="R",
+                       help="clusters of each size; the medians are shown (default: 1)")  # fmt: skip
+    bench.add_argument("--only", type=_words, default=(), metavar="OPERATION,...",
+                       help="only these, besides create: " + ", ".join(name for name in BENCH_OPERATIONS if name != "create"))  # fmt: skip
+    bench.add_argument("--idle", type=_count, default=60, metavar="SECONDS",
+                       help="how long idle clusters are watched (default: 60; 360 has a run of ganeti-watcher on each node)")  # fmt: skip
+    bench.add_argument("--setting", action="append", default=[], metavar="KEY=VALUE",
+                       help="a key of ganeti-vcluster.conf(5), for example fork_server=no; may be repeated")  # fmt: skip
+    bench.add_argument("--html", metavar="FILE", help="write a page with plots, which needs no network (package python3-matplotlib)")  # fmt: skip
+    bench.add_argument("--save", metavar="FILE", help="write all measurements as JSON; it grows with each cluster")
+    bench.add_argument(
+        "--compare", nargs=2, metavar=("A", "B"), help="measure nothing: show two saved files side by side"
+    )
+    _json(bench)
 
     destroy = add("destroy", "stop a cluster and remove it with all its data")
     _cluster(destroy)

@@ -34,9 +34,7 @@ NODES = 4  #: evacuation and re-creation need three; one more for what is taken 
 
 def _make(cluster: ClusterId, progress: Progress) -> ClusterConfig:
     """A cluster that is there and not initialised. Its remote API is on the first node, where the suite looks for it."""
-    if config.exists(cluster) or cluster.directory.exists():
-        raise VclusterError(f"the cluster {cluster.name} exists, and the QA suite makes one of its own",
-                            f"name another, or: gnt-vcluster destroy {cluster.name}")  # fmt: skip
+    up.check_absent(cluster, "the QA suite")
     with apply.alone(progress.say), connect() as systemd:
         made, text = up.new_config(cluster, up.Wishes(nodes=NODES))
         text = initext.replace_key(text, "daemons", "rapi", f"-b {made.nodes[0].address}")

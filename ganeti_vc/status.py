@@ -3,12 +3,10 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-from ganeti_vc import config, ganeti, names, network, ready
+from ganeti_vc import cgroups, config, ganeti, names, network, ready
 from ganeti_vc.config import ClusterConfig
 from ganeti_vc.daemons import DAEMONS
 from ganeti_vc.errors import VclusterError
@@ -32,7 +30,6 @@ CLUSTER_FIELDS = {
     "master": "Master",
     "state": "State",
 }
-_CGROUPS = Path("/sys/fs/cgroup")
 
 
 @dataclass(frozen=True)
@@ -71,23 +68,7 @@ def roles(nodes: Iterable[NodeId], master: NodeId | None) -> dict[str, str]:
 
 def memory_of(node: NodeId) -> int:
     """Proportional memory of a node's processes in bytes (smaps_rollup: shared pages are shared out)."""
-    total = 0
-    root = _CGROUPS / "ganeti.slice" / names.ALL_SLICE / node.slice
-    if not root.exists():
-        # With a '-' in its name the slice is nested deeper (systemd.slice(5)).
-        root = next(iter(_CGROUPS.glob(f"ganeti.slice/**/{node.slice}")), root)
-    for directory, _, _ in os.walk(root):
-        try:
-            pids = (Path(directory) / "cgroup.procs").read_text().split()
-        except OSError:
-            continue  # the unit ended meanwhile
-        for pid in pids:
-            try:
-                rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
-            except OSError:
-                continue  # so did the process
-            total += next((int(line.split()[1]) for line in rollup.splitlines() if line.startswith("Pss:")), 0)
-    return total * 1024
+    return sum(cgroups.memory(pid).get("Pss", 0) for _, pid in cgroups.processes(cgroups.of_node(node)))
 
 
 def node_statuses(made: ClusterConfig, systemd: Systemd, memory: bool = True) -> list[NodeStatus]:

@@ -70,6 +70,7 @@ class Wishes:
     network: str | None = None
     join: str = "auto"  #: how nodes and instances get into the cluster: auto, ganeti or seeding
     shared_key: bool = False
+    verify: bool = True
 
 
 NO_WISHES = Wishes()
@@ -135,6 +136,13 @@ def existing_config(cluster: ClusterId, wishes: Wishes) -> ClusterConfig:
                               f"in {cluster.config_file}", hint)  # fmt: skip
     _check_instances(made, wishes)
     return made
+
+
+def check_absent(cluster: ClusterId, who: str) -> None:
+    """Raises VclusterError when a cluster that `who` wants to make for itself is there already."""
+    if config.exists(cluster) or cluster.directory.exists():
+        raise VclusterError(f"the cluster {cluster.name} exists, and {who} makes one of its own",
+                            f"name another, or: gnt-vcluster destroy {cluster.name}")  # fmt: skip
 
 
 def write_config(cluster: ClusterId, text: str) -> None:
@@ -330,9 +338,11 @@ def _finish(made: ClusterConfig, wishes: Wishes, systemd: Systemd, progress: Pro
     join(made, master, progress, outcome)
     if instances:
         add_instances(instances, master, progress, outcome)
-    if outcome.changes and len(made.nodes) > VERIFY_UP_TO:
+    if not outcome.changes or not wishes.verify:
+        return outcome
+    if len(made.nodes) > VERIFY_UP_TO:
         progress.say("not verified, as that takes long with so many nodes: gnt-cluster verify does it")
-    elif outcome.changes:
+    else:
         with progress.step("gnt-cluster verify"):
             outcome.verify_errors = ganeti.verify(master)
     return outcome

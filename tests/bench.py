@@ -1,17 +1,26 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""How long a cluster takes: `gnt-vcluster up` beside upstream's way, in one run, with the ratios.
+"""What clusters cost: the figures the project has goals for, each measured now, in machines of their own.
 
-    tests/bench.py RELEASE DEB [RUNS] [NODES...]
+    tests/bench.py RELEASE DEB [PART...]
 
-Every measurement boots a machine of its own. CPU seconds are those of everything in the container
+    up        seconds and CPU seconds of `gnt-vcluster up` beside upstream's way, both with gnt-cluster verify; 3 and 10 nodes
+    creation  CPU seconds of the same without gnt-cluster verify, which is Ganeti's own; 30 nodes
+    noded     CPU seconds of its start and its private memory, with the fork server and without; 30 nodes
+    idle      CPU seconds a minute of a cluster of which nothing is asked, ganeti-watcher included; 100 nodes
+
+The environment variables RUNS (default: 3 of up, 1 of the others) and SIZES ("3 10") hold for all parts.
+
+Every measurement of up and creation boots a machine, and counts the CPU seconds of everything in it
 (its control group), so what systemd and sshd do for a cluster counts. Upstream's way is what its
 documentation says, by script: vcluster-setup, gnt-cluster init, gnt-node add and the daemons of each
-node; root's ssh keys, which it needs, are there before the clock starts. Both ways end with
-`gnt-cluster verify`.
+node; root's ssh keys, which it needs, are there before the clock starts: that is why it is done here and
+not by `gnt-vcluster bench`, which measures the other two parts.
 """
 
 from __future__ import annotations
 
+import json
+import os
 import statistics
 import sys
 import time
@@ -21,6 +30,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from ganeti_vc.benchdata import CPU, IDLE, MEMORY, Quantity, Result, Sample, figures
 from tests.machine import RELEASES, Machine
 
 #: root may log in as root, as upstream's Ganeti wants it; the bridge is for `gnt-cluster verify`.
@@ -49,9 +59,11 @@ for n in $(seq 2 {nodes}); do
   # node add leaves confd out
   node$n/cmd /usr/lib/ganeti/daemon-util start ganeti-confd
 done
-node1/cmd gnt-cluster verify || :
+{verify}
 node1/cmd gnt-node list --no-headers
 """
+UPSTREAM_VERIFY = "node1/cmd gnt-cluster verify || :"
+LIMIT = 3600  #: seconds
 
 
 @dataclass(frozen=True)
@@ -69,12 +81,15 @@ def cpu_seconds(machine: Machine) -> float:
     raise AssertionError("cpu.stat has no usage_usec")
 
 
+def in_unit(machine: Machine, *argv: str) -> str:
+    """Entering a container does not enter its control group; a unit is in it."""
+    return machine.run("systemd-run", "--quiet", "--wait", "--pipe", "--setenv=HOME=/root", *argv, timeout=LIMIT).stdout
+
+
 def measure(machine: Machine, script: str, nodes: int) -> Cost:
     """What a script costs that brings a cluster up; the last lines it prints are its nodes."""
     begin, cpu = time.monotonic(), cpu_seconds(machine)
-    # Entering a container does not enter its control group; a unit is in it.
-    out = machine.run("systemd-run", "--quiet", "--wait", "--pipe", "--setenv=HOME=/root",
-                      "bash", "-c", f"set -e\n{script}").stdout  # fmt: skip
+    out = in_unit(machine, "bash", "-c", f"set -e\n{script}")
     cost = Cost(time.monotonic() - begin, cpu_seconds(machine) - cpu)
     listed = out.splitlines()[-nodes:]
     assert [line.split()[0] for line in sorted(listed)] == sorted(f"node{n}" for n in range(1, nodes + 1)), out
@@ -82,47 +97,130 @@ def measure(machine: Machine, script: str, nodes: int) -> Cost:
     return cost
 
 
-def ours(release: str, deb: Path, nodes: int) -> Cost:
+def ours(release: str, deb: Path, nodes: int, verify: bool) -> Cost:
     with Machine(release) as machine:
         machine.install(deb)
-        return measure(
-            machine,
-            f"gnt-vcluster up --nodes {nodes}; gnt-vcluster exec master -- gnt-node list --no-headers",
-            nodes,
-        )
+        option = "" if verify else "--no-verify"
+        return measure(machine, f"gnt-vcluster up --nodes {nodes} {option}; gnt-vcluster exec master -- gnt-node list --no-headers", nodes)  # fmt: skip
 
 
-def upstream(release: str, _: Path, nodes: int) -> Cost:
+def upstream(release: str, _: Path, nodes: int, verify: bool) -> Cost:
     with Machine(release) as machine:
         machine.sh(PREPARE_UPSTREAM)
-        return measure(machine, UPSTREAM.format(nodes=nodes), nodes)
+        return measure(machine, UPSTREAM.format(nodes=nodes, verify=UPSTREAM_VERIFY if verify else ""), nodes)
 
 
-WAYS: dict[str, Callable[[str, Path, int], Cost]] = {"upstream": upstream, "gnt-vcluster up": ours}
+WAYS: dict[str, Callable[[str, Path, int, bool], Cost]] = {"upstream": upstream, "gnt-vcluster up": ours}
+
+
+@dataclass(frozen=True)
+class Order:
+    """What is to be measured."""
+
+    release: str
+    deb: Path
+    runs: int
+    sizes: Sequence[int]
 
 
 def median(costs: Sequence[Cost]) -> Cost:
     return Cost(statistics.median(cost.seconds for cost in costs), statistics.median(cost.cpu for cost in costs))
 
 
+def goal(text: str, value: float, wanted: float, unit: str, at_least: bool = True) -> None:
+    reached = value >= wanted if at_least else value < wanted
+    print(f"       {text}: {value:.2f}{unit} (goal: {'at least' if at_least else 'under'} {wanted:g}{unit}; "
+          f"{'reached' if reached else 'NOT reached'})", flush=True)  # fmt: skip
+
+
+def both_ways(order: Order, nodes: int, verify: bool) -> tuple[Cost, Cost]:
+    # In turns, so that whatever else the machine does disturbs both.
+    costs: dict[str, list[Cost]] = {way: [] for way in WAYS}
+    for _ in range(order.runs):
+        for way, run in WAYS.items():
+            costs[way].append(run(order.release, order.deb, nodes, verify))
+    base, mine = (median(costs[way]) for way in WAYS)
+    for way, cost in zip(WAYS, (base, mine), strict=True):
+        print(f"{nodes:>5}  {way:<16} {cost.seconds:>8.1f} {cost.cpu:>8.1f}")
+    print(f"{nodes:>5}  {'ratio':<16} {base.seconds / mine.seconds:>8.2f} {base.cpu / mine.cpu:>8.2f}", flush=True)
+    return base, mine
+
+
+def up(order: Order) -> None:
+    print(f"up: to a verified cluster, median of {order.runs}")
+    print(f"{'nodes':>5}  {'way':<16} {'seconds':>8} {'CPU s':>8}")
+    for nodes in order.sizes:
+        both_ways(order, nodes, verify=True)
+
+
+def creation(order: Order) -> None:
+    print(f"creation: without gnt-cluster verify, median of {order.runs}")
+    print(f"{'nodes':>5}  {'way':<16} {'seconds':>8} {'CPU s':>8}")
+    for nodes in order.sizes:
+        base, mine = both_ways(order, nodes, verify=False)
+        goal(f"CPU seconds, {nodes} nodes", base.cpu / mine.cpu, 15, " times less")
+
+
+def benchmark(order: Order, nodes: int, *options: str) -> Result:
+    """gnt-vcluster bench in a machine."""
+    with Machine(order.release) as machine:
+        machine.install(order.deb)
+        out = in_unit(machine, "gnt-vcluster", "bench", "--json", f"--sizes={nodes}", f"--runs={order.runs}",
+                      "--instances-per-node=0", *options)  # fmt: skip
+        return Result.from_document(json.loads(out), "gnt-vcluster bench --json")
+
+
+def noded(order: Order) -> None:
+    def process(sample: Sample) -> float:
+        return sample.costs["noded-start"].parts["noded"] / sample.nodes
+
+    print(f"noded: each, median of {order.runs}")
+    print(f"{'nodes':>5}  {'fork server':<16} {'CPU s':>8} {'CPU s of all':>14} {'private MiB':>12}")
+    for nodes in order.sizes:
+        found = {}
+        for word in ("no", "yes"):
+            result = benchmark(order, nodes, "--only=noded-start,idle", "--idle=1", f"--setting=fork_server={word}")
+            values = figures(result)
+            found[word] = (
+                statistics.median(map(process, result.samples)),
+                values[Quantity("noded-start", CPU)][nodes] / nodes,
+                values[Quantity("noded", MEMORY)][nodes],
+            )
+            print(f"{nodes:>5}  {word:<16} {found[word][0]:>8.4f} {found[word][1]:>14.4f} {found[word][2]:>12.1f}")
+        own, everything, memory = (plain / forked for plain, forked in zip(found["no"], found["yes"], strict=True))
+        print(f"{nodes:>5}  {'ratio':<16} {own:>8.2f} {everything:>14.2f} {memory:>12.2f}", flush=True)
+        goal("CPU seconds of noded itself until it answers", own, 10, " times less")
+        goal("private memory", memory, 3, " times less")
+
+
+def idle(order: Order) -> None:
+    print(f"idle: 6 minutes, median of {order.runs}")
+    for nodes in order.sizes:
+        result = benchmark(order, nodes, "--only=idle", "--idle=360")
+        watchers = [sample.idle.watchers for sample in result.samples if sample.idle]
+        print(f"{nodes:>5}  runs of ganeti-watcher: {', '.join(map(str, watchers))}")
+        value = figures(result)[Quantity("cluster", IDLE)][nodes]
+        goal("of the cluster", value, 2, " CPU seconds a minute", at_least=False)
+
+
+#: Each with its sizes and its number of runs.
+PARTS: dict[str, tuple[Callable[[Order], None], Sequence[int], int]] = {
+    "up": (up, (3, 10), 3),
+    "creation": (creation, (30,), 1),
+    "noded": (noded, (30,), 1),
+    "idle": (idle, (100,), 1),
+}
+
+
 def main(argv: Sequence[str]) -> int:
-    if len(argv) < 2 or argv[0] not in RELEASES:
+    if len(argv) < 2 or argv[0] not in RELEASES or not set(argv[2:]) <= set(PARTS):
         print(__doc__, file=sys.stderr)
         return 2
-    release, deb = argv[0], Path(argv[1])
-    runs, sizes = int(argv[2]) if argv[2:] else 3, [int(word) for word in argv[3:]] or [3, 10]
-    print(f"Debian {release}, median of {runs} runs, to a verified cluster")
-    print(f"{'nodes':>5}  {'way':<16} {'seconds':>8} {'CPU s':>8}")
-    for nodes in sizes:
-        # In turns, so that whatever else the machine does disturbs both.
-        costs: dict[str, list[Cost]] = {way: [] for way in WAYS}
-        for _ in range(runs):
-            for way, run in WAYS.items():
-                costs[way].append(run(release, deb, nodes))
-        base, mine = (median(costs[way]) for way in WAYS)
-        for way, cost in zip(WAYS, (base, mine), strict=True):
-            print(f"{nodes:>5}  {way:<16} {cost.seconds:>8.1f} {cost.cpu:>8.1f}")
-        print(f"{nodes:>5}  {'ratio':<16} {base.seconds / mine.seconds:>8.2f} {base.cpu / mine.cpu:>8.2f}", flush=True)
+    print(f"Debian {argv[0]}, {os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f}", flush=True)
+    for name in argv[2:] or PARTS:
+        part, sizes, runs = PARTS[name]
+        wanted = [int(word) for word in os.environ.get("SIZES", "").split()]
+        part(Order(argv[0], Path(argv[1]), int(os.environ.get("RUNS") or runs), wanted or sizes))
     return 0
 
 

@@ -1,0 +1,284 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""What a benchmark found, as data: costs of clusters of several sizes, how they grow, and two results side by side.
+
+A document keeps every measurement; all that is shown is worked out here: the median of the clusters
+of one size, the exponent of growth, the ratio of two.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from ganeti_vc.errors import VclusterError
+
+#: What can be measured, in the order in which it is.
+OPERATIONS: Mapping[str, str] = {
+    "create": "gnt-vcluster up, but for the verification",
+    "idle": "nothing: memory, and CPU time while nothing is asked of the cluster",
+    "node-list": "gnt-node list",
+    "instance-list": "gnt-instance list",
+    "verify": "gnt-cluster verify",
+    "redist-conf": "gnt-cluster redist-conf",
+    "hbal": "hbal -L, which looks for moves and makes none",
+    "instance-add": "gnt-instance add, placed by hail",
+    "instance-remove": "gnt-instance remove",
+    "watcher": "ganeti-watcher once on every node",
+    "noded-start": "start of noded on all nodes",
+    "stop": "gnt-vcluster stop",
+    "start": "gnt-vcluster start",
+    "master-failover": "gnt-cluster master-failover",
+    "node-add": "gnt-node add",
+    "node-remove": "gnt-node remove of the same node",
+}
+#: Those that need another one before them.
+NEEDED = {"instance-remove": "instance-add", "node-remove": "node-add"}
+#: Nodes. A master that is gone leaves the others a majority.
+SMALLEST = 3
+#: Of the measurements in a saved file; raised when a field changes its meaning or goes away.
+FORMAT = 1
+#: In `Sample.daemons`, those that a cluster has once: the manager, the fork server and the ssh server together.
+HELPERS = "helpers"
+#: A curve needs more points than it has parameters.
+SIZES_FOR_GROWTH = 3
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What something took."""
+
+    seconds: float
+    parts: Mapping[str, float]  #: CPU seconds of the cluster, by where they were spent
+    machine: float  #: CPU seconds of everything on the machine in that time
+
+    @property
+    def cpu(self) -> float:
+        return sum(self.parts.values())
+
+
+@dataclass(frozen=True)
+class Daemon:
+    """All units of one daemon of the nodes, with the launcher that some of them have; or the helpers."""
+
+    units: int
+    private: int  #: bytes that nobody else has
+    pss: int  #: bytes, shared pages shared out
+    cpu: float = 0.0  #: seconds while nothing was asked of the cluster
+
+
+@dataclass(frozen=True)
+class Idle:
+    """A cluster of which nothing is asked."""
+
+    cost: Cost
+    watchers: int  #: runs of ganeti-watcher in that time
+
+
+@dataclass
+class Sample:
+    """One cluster that was made and measured."""
+
+    nodes: int
+    instances: int
+    load: float  #: of the machine, before
+    costs: dict[str, Cost] = field(default_factory=dict)
+    daemons: dict[str, Daemon] = field(default_factory=dict)
+    idle: Idle | None = None
+
+
+@dataclass
+class Result:
+    """A whole benchmark."""
+
+    about: dict[str, Any]  #: versions, machine and settings
+    samples: list[Sample] = field(default_factory=list)
+
+    def document(self) -> dict[str, object]:
+        """What is saved. What follows from the measurements is in it for its readers, not for us."""
+        found = figures(self)
+        return {
+            "format": FORMAT,
+            "about": self.about,
+            "samples": [asdict(sample) for sample in self.samples],
+            "figures": [
+                {"what": quantity.what, "unit": quantity.unit, "values": {str(size): value for size, value in values.items()},
+                 "growth": asdict(fitted) if (fitted := fit(values)) else None}
+                for quantity, values in found.items()
+            ],
+        }  # fmt: skip
+
+    @staticmethod
+    def from_document(raw: Mapping[str, Any], source: str) -> Result:
+        """Raises VclusterError when the document is no benchmark, or one of another format."""
+        if raw.get("format") != FORMAT:
+            raise VclusterError(
+                f"{source} is no benchmark of format {FORMAT}", "gnt-vcluster bench --save FILE makes one"
+            )
+        try:
+            return Result(dict(raw["about"]), [_sample(sample) for sample in raw["samples"]])
+        except (KeyError, TypeError, AttributeError) as err:
+            raise VclusterError(f"{source} is incomplete: {err}", "measure again") from None
+
+
+def _sample(raw: Mapping[str, Any]) -> Sample:
+    idle = raw["idle"]
+    return Sample(
+        raw["nodes"], raw["instances"], raw["load"],
+        {name: Cost(**cost) for name, cost in raw["costs"].items()},
+        {name: Daemon(**daemon) for name, daemon in raw["daemons"].items()},
+        Idle(Cost(**idle["cost"]), idle["watchers"]) if idle else None,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """Something that has one value for each size of a cluster."""
+
+    what: str
+    unit: str
+
+
+CPU, WALL = "CPU s", "s"
+IDLE, IDLE_EACH = "CPU s/min", "CPU ms/min"
+MEMORY = "MiB"
+#: Units, and what they are of.
+UNITS = {
+    CPU: "CPU seconds of an operation",
+    WALL: "Seconds of an operation",
+    IDLE: "CPU seconds a minute of a cluster of which nothing is asked",
+    IDLE_EACH: "CPU milliseconds a minute of one such daemon",
+    MEMORY: "Private memory of a node, and of one such daemon, in MiB",
+}
+
+
+def figures(result: Result) -> dict[Quantity, dict[int, float]]:
+    """Each quantity's value by number of nodes: the median of the clusters of that size."""
+    found: dict[Quantity, dict[int, list[float]]] = {}
+    for sample in result.samples:
+        for quantity, value in _values(sample):
+            found.setdefault(quantity, {}).setdefault(sample.nodes, []).append(value)
+    order = list(UNITS)
+    return {
+        quantity: {size: statistics.median(found[quantity][size]) for size in sorted(found[quantity])}
+        for quantity in sorted(found, key=lambda quantity: order.index(quantity.unit))
+    }
+
+
+def _values(sample: Sample) -> Iterable[tuple[Quantity, float]]:
+    for name, cost in sample.costs.items():
+        yield Quantity(name, CPU), cost.cpu
+        yield Quantity(name, WALL), cost.seconds
+    if sample.idle:
+        minutes = sample.idle.cost.seconds / 60
+        yield Quantity("cluster", IDLE), sample.idle.cost.cpu / minutes
+        for name, daemon in sample.daemons.items():
+            yield Quantity(name, IDLE_EACH), daemon.cpu * 1000 / minutes / _count(name, daemon)
+    if sample.daemons:
+        private = sum(daemon.private for name, daemon in sample.daemons.items() if name != HELPERS)
+        yield Quantity("node", MEMORY), private / sample.nodes / 2**20
+    for name, daemon in sample.daemons.items():
+        yield Quantity(name, MEMORY), daemon.private / _count(name, daemon) / 2**20
+
+
+def _count(name: str, daemon: Daemon) -> int:
+    return 1 if name == HELPERS else daemon.units
+
+
+@dataclass(frozen=True)
+class Growth:
+    """cost = factor * nodes ** exponent."""
+
+    factor: float
+    exponent: float
+
+    def __str__(self) -> str:
+        return f"N^{self.exponent:.2f}"
+
+    def at(self, nodes: float) -> float:
+        return float(self.factor * nodes**self.exponent)
+
+
+def fit(values: Mapping[int, float]) -> Growth | None:
+    """The power of the number of nodes that comes nearest (least squares of logarithms).
+
+    None with too few sizes, and where a cost was too small to be measured.
+    """
+    if len(values) < SIZES_FOR_GROWTH or min(values.values()) <= 0:
+        return None
+    line = statistics.linear_regression(
+        [math.log(size) for size in values], [math.log(cost) for cost in values.values()]
+    )
+    return Growth(math.exp(line.intercept), line.slope)
+
+
+def number(value: float) -> str:
+    """Three digits that count, and no exponent."""
+    if value == 0:
+        return "0"
+    digits = max(0, 2 - math.floor(math.log10(abs(value))))
+    return f"{value:.{min(digits, 4)}f}"
+
+
+def table(result: Result) -> tuple[dict[str, str], list[dict[str, object]]]:
+    """Columns, and a row for each quantity."""
+    found = figures(result)
+    sizes = sorted({size for values in found.values() for size in values})
+    columns = {"what": "What", "unit": "Unit", **{str(size): f"{size} nodes" for size in sizes}}
+    if len(sizes) >= SIZES_FOR_GROWTH:
+        columns["growth"] = "Growth"
+    rows: list[dict[str, object]] = []
+    for quantity, values in found.items():
+        cells = {str(size): number(values[size]) if size in values else "" for size in sizes}
+        rows.append({"what": quantity.what, "unit": quantity.unit, **cells, "growth": str(fit(values) or "")})
+    return columns, rows
+
+
+COMPARED = {"what": "What", "unit": "Unit", "nodes": "Nodes", "a": "A", "b": "B", "ratio": "B/A"}
+
+
+def compare(one: Result, two: Result) -> list[dict[str, object]]:
+    """A row for each quantity and size that both have."""
+    first, second = figures(one), figures(two)
+    return [
+        {"what": quantity.what, "unit": quantity.unit, "nodes": size, "a": first[quantity][size], "b": second[quantity][size],
+         "ratio": second[quantity][size] / first[quantity][size] if first[quantity][size] else None}
+        for quantity in first if quantity in second
+        for size in first[quantity] if size in second[quantity]
+    ]  # fmt: skip
+
+
+def compared_cells(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, object]]:
+    """The rows of `compare` for people."""
+    return [
+        {**row, "a": number(row["a"]), "b": number(row["b"]), "ratio": "" if row["ratio"] is None else f"{row['ratio']:.2f}"}
+        for row in rows
+    ]  # fmt: skip
+
+
+def summary(result: Result) -> str:
+    """One line on what was measured where."""
+    about = result.about
+    settings = ", ".join(f"{key} = {value}" for key, value in about["settings"].items())
+    parts = [
+        f"Ganeti {about['ganeti']}", f"ganeti-vcluster {about['version']}", about["system"], f"Linux {about['kernel']}",
+        f"{about['cpus']} CPUs", f"{about['instances_per_node']} instances a node",
+        f"median of {about['runs']}" if about["runs"] > 1 else "", settings,
+    ]  # fmt: skip
+    return "; ".join(filter(None, parts))
+
+
+def remarks(results: Sequence[Result]) -> list[str]:
+    """What has to be said of the figures."""
+    lines = []
+    if any(len({sample.nodes for sample in result.samples}) >= SIZES_FOR_GROWTH for result in results):
+        lines.append("Growth: cost ~ N^b over these sizes; b = 0: it does not depend on the number of nodes, 1: it is "
+                     "proportional to it, 2: to its square.")  # fmt: skip
+    for result in results:
+        for sample in result.samples:
+            if sample.idle and sample.idle.watchers < sample.nodes:
+                lines.append(f"Idle, {sample.nodes} nodes: {sample.idle.watchers} runs of ganeti-watcher in "
+                             f"{sample.idle.cost.seconds:.0f} s; a longer --idle has one for each node.")  # fmt: skip
+    return list(dict.fromkeys(lines))

@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""What systemd's control groups tell of the nodes: which processes, their memory, their CPU time."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from ganeti_vc import names
+from ganeti_vc.names import NodeId
+
+ROOT = Path("/sys/fs/cgroup")
+#: Parent of the slices of all nodes.
+ALL_NODES = ROOT / "ganeti.slice" / names.ALL_SLICE
+
+
+def of_node(node: NodeId) -> Path:
+    """The control group of a node's slice."""
+    path = ALL_NODES / node.slice
+    if not path.exists():
+        # With a '-' in its name the slice is nested deeper (systemd.slice(5)).
+        path = next(iter(ROOT.glob(f"ganeti.slice/**/{node.slice}")), path)
+    return path
+
+
+def processes(group: Path) -> Iterator[tuple[str, int]]:
+    """The processes below a control group, each with the name of the group it is in: its unit's."""
+    for directory, _, _ in os.walk(group):
+        try:
+            pids = (Path(directory) / "cgroup.procs").read_text().split()
+        except OSError:
+            continue  # the unit ended meanwhile
+        for pid in pids:
+            yield os.path.basename(directory), int(pid)
+
+
+def memory(pid: int) -> dict[str, int]:
+    """The sums of /proc/PID/smaps_rollup in bytes (Pss, Private_Dirty, ...); empty when the process is gone."""
+    try:
+        rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    except OSError:
+        return {}
+    lines = (line.split() for line in rollup.splitlines()[1:])
+    return {name.rstrip(":"): int(size) * 1024 for name, size, *_ in lines}
+
+
+def cpu_of(pid: int) -> float:
+    """CPU time of a process with one thread, without its children's (/proc/PID/schedstat); 0 when it is gone."""
+    try:
+        return int(Path(f"/proc/{pid}/schedstat").read_text().split()[0]) / 1e9
+    except OSError:
+        return 0.0
+
+
+def cpu_seconds(group: Path) -> float:
+    """CPU time of all that ever ran in a control group and those below it, whether still there or not; 0 without one."""
+    try:
+        first = (group / "cpu.stat").read_text().split("\n", 1)[0]
+    except OSError:
+        return 0.0
+    return int(first.removeprefix("usage_usec ")) / 1e6
