@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""What the kernel and the installed programs can do. Only looked at: loading a module or making a bridge would change the machine."""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import os
+import shutil
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from ganeti_vc import ganeti, names, network, qa, sshd, view
+from ganeti_vc.config import ClusterConfig
+from ganeti_vc.daemons import DAEMONS, Runs
+from ganeti_vc.keys import DEFAULT_SSH_PORT
+
+
+@dataclass(frozen=True)
+class Feature:
+    """Something that is there or not."""
+
+    key: str  #: in JSON
+    what: str
+    there: bool | None  #: None: cannot be told without trying
+    remedy: str
+    optional: bool = False
+    words: tuple[str, str] = ("missing", "there")
+
+    @property
+    def word(self) -> str:
+        return "unknown" if self.there is None else self.words[self.there]
+
+    @property
+    def state(self) -> str:
+        if self.there is None:
+            return "unknown"
+        return "ok" if self.there else "hint" if self.optional else "missing"
+
+
+def _module(name: str, option: str) -> bool | None:
+    """Whether the kernel has a module, built in or to be loaded; None where its files are not at hand, as in a container."""
+    if Path("/sys/module", name).exists():
+        return True
+    release = os.uname().release
+    with contextlib.suppress(OSError):
+        directory = Path("/lib/modules", release)
+        listed = (directory / "modules.builtin").read_text() + (directory / "modules.dep").read_text()
+        return f"/{name.replace('_', '-')}.ko" in listed or f"/{name}.ko" in listed
+    with contextlib.suppress(OSError):
+        return f"\n{option}=" in Path("/boot", f"config-{release}").read_text()
+    with contextlib.suppress(OSError):
+        return f"\n{option}=" in gzip.decompress(Path("/proc/config.gz").read_bytes()).decode()
+    return None
+
+
+def _bridge() -> bool | None:
+    """A bridge that exists shows it best."""
+    return any(Path("/sys/class/net").glob("*/bridge")) or _module("bridge", "CONFIG_BRIDGE")
+
+
+def _kernel(configs: Iterable[ClusterConfig]) -> Iterator[Feature]:
+    yield Feature("bridge", "kernel: bridge", _bridge(), "take another kernel, or name a device (key device)")
+    yield Feature("cgroup2", "kernel: control groups v2", Path("/sys/fs/cgroup/cgroup.controllers").exists(),
+                  "boot with systemd.unified_cgroup_hierarchy=1")  # fmt: skip
+    namespaces = all(Path("/proc/self/ns", kind).exists() for kind in ("mnt", "uts", "net"))
+    yield Feature("namespaces", "kernel: namespaces", namespaces, "take another kernel")
+    yield Feature("seccomp", "kernel: seccomp", "\nSeccomp:" in Path("/proc/self/status").read_text(),
+                  "only for what you add to the units, such as SystemCallFilter=", optional=True)  # fmt: skip
+    yield Feature("sysrq", f"kernel: {view.SYSRQ}", Path(view.SYSRQ).exists(),
+                  "nothing to do: gnt-cluster verify is told on the nodes", optional=True)  # fmt: skip
+    if any(node.volume_group for made in configs for node in made.nodes):
+        mapper = "device-mapper" in Path("/proc/misc").read_text() or _module("dm_mod", "CONFIG_BLK_DEV_DM")
+        yield Feature("device-mapper", "kernel: device-mapper", mapper,
+                      "take another kernel, or leave [nodes] volume_group empty")  # fmt: skip
+        yield Feature("loop", "kernel: loop devices", Path("/dev/loop-control").exists() or _module("loop", "CONFIG_BLK_DEV_LOOP"),
+                      "take another kernel, or leave [nodes] volume_group empty")  # fmt: skip
+        yield Feature("lvm", "program: lvm", shutil.which("lvm") is not None, "apt-get install lvm2")
+
+
+def _programs() -> Iterator[Feature]:
+    yield Feature("ganeti", "program: Ganeti", ganeti.DAEMON_UTIL.exists(), "apt-get install ganeti")
+    yield Feature("sshd", "program: sshd", Path("/usr/sbin/sshd").exists(), "apt-get install openssh-server")
+    yield Feature("host-key", f"file: {sshd.HOST_KEYS[0]}", sshd.HOST_KEYS[0].exists(), "ssh-keygen -A")
+    yield Feature("testsuite", "program: Ganeti's QA suite", qa.SUITE.exists(),
+                  "only for gnt-vcluster qa: apt-get install ganeti-testsuite", optional=True)  # fmt: skip
+
+
+def _ports(configs: Iterable[ClusterConfig]) -> Iterator[Feature]:
+    taken = network.observe().taken_ports
+    # As plan.check_host has it: metad is started on demand only, and port 80 is often a web server's.
+    for daemon in DAEMONS:
+        if daemon.port and daemon.runs is not Runs.ON_DEMAND:
+            yield Feature(f"port-{daemon.port}", f"port {daemon.port} ({daemon.name})", daemon.port not in taken,
+                          f"bind what has it to one address; a Ganeti: {daemon.args_key}='-b ADDRESS' in /etc/default/ganeti",
+                          words=("taken", "free"))  # fmt: skip
+    for port in sorted({made.ssh_port for made in configs} or {DEFAULT_SSH_PORT}):
+        yield Feature(f"port-{port}", f"port {port} (sshd)", port not in taken, "give another one (key ssh_port)",
+                      words=("taken", "free"))  # fmt: skip
+
+
+def read(configs: Iterable[ClusterConfig]) -> list[Feature]:
+    """All of them, for these clusters."""
+    configs = list(configs)
+    directory = Feature("state", f"directory: {names.STATE_DIR}", names.STATE_DIR.is_dir(),
+                        "reinstall the package ganeti-vcluster")  # fmt: skip
+    return [*_kernel(configs), *_programs(), directory, *_ports(configs)]
