@@ -6,12 +6,12 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from ganeti_vc import capacity, features, ganeti, manager, stocks, sysctl
+from ganeti_vc import apply, capacity, features, ganeti, manager, plan, stocks, sysctl
 from ganeti_vc.capacity import Row, Size
 from ganeti_vc.config import ClusterConfig
 from ganeti_vc.errors import VclusterError
 from ganeti_vc.features import Feature
-from ganeti_vc.names import SYSCTL_FILE
+from ganeti_vc.names import SYSCTL_FILE, ClusterId
 from ganeti_vc.systemd import Systemd
 
 FIELDS = {
@@ -63,9 +63,8 @@ class Report:
         if isinstance(one, Feature):
             return VclusterError(f"{one.what}: {one.word}{rest}", one.remedy)
         needed, present = (_figure(number, one.limit.unit) for number in (one.needed, one.present))
-        return VclusterError(
-            f"{self.nodes} nodes do not fit: {one.limit.what}: {needed} needed, {present} there{rest}", one.remedy
-        )
+        what = f"{self.nodes} nodes" + (f" and {self.instances} instances" if self.instances else "")
+        return VclusterError(f"{what} do not fit: {one.limit.what}: {needed} needed, {present} there{rest}", one.remedy)
 
     def table(self) -> list[dict[str, object]]:
         found: list[dict[str, object]] = []
@@ -133,14 +132,34 @@ def _running(made: ClusterConfig, active: Collection[str], instances: int, versi
     return replace(Size.of(made, instances, version), nodes=count("noded"), pool=count("confd"))
 
 
+def _clusters(good: Mapping[ClusterId, ClusterConfig], bad: Mapping[ClusterId, VclusterError]) -> list[Feature]:
+    """Whether names, addresses, devices and ports are left for the clusters there are."""
+    refused = dict(bad)
+    try:
+        observed = apply.observe(good)
+    except VclusterError:
+        return []  # an ssh host key is missing, which is said by itself
+    for cluster, made in good.items():
+        try:
+            plan.check_host(made, observed)
+        except VclusterError as err:
+            refused[cluster] = err
+    return [
+        Feature(f"cluster-{cluster.name}", f"cluster: {cluster.name}", cluster not in refused,
+                str(refused.get(cluster, "")), words=("refused", "possible"))
+        for cluster in sorted({*good, *bad})
+    ]  # fmt: skip
+
+
 def examine(systemd: Systemd, nodes: int | None, instances: int | None) -> Report:
     """Look at the machine, and work out whether so many nodes and instances fit.
 
     None: what the clusters have that there are, or else as many nodes as fit. What a broken configuration file
-    declares is not counted: `list` says what is wrong with it.
+    declares is not counted.
     """
     version = ganeti.version()
-    configs = list(manager.read_configs()[0].values())
+    good, bad = manager.read_configs()
+    configs = list(good.values())
     active = {unit.name for unit in systemd.list_units("ganeti-*@*.service") if unit.active == "active"}
     present = {made.id: _instances(made) for made in configs}
     running = [_running(made, active, present[made.id], version) for made in configs]
@@ -164,7 +183,7 @@ def examine(systemd: Systemd, nodes: int | None, instances: int | None) -> Repor
     else:
         wanted = [new(max(1, capacity.first(rows([new(1)])).nodes or 0))]
     return Report(sum(size.nodes for size in wanted), sum(size.instances for size in wanted), rows(wanted),
-                  features.read(configs))  # fmt: skip
+                  [*features.read(configs), *_clusters(good, bad)])  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -39,25 +39,25 @@ class Feature:
         return "ok" if self.there else "hint" if self.optional else "missing"
 
 
-def _module(name: str, option: str) -> bool | None:
+def module(name: str, option: str, root: Path = Path("/")) -> bool | None:
     """Whether the kernel has a module, built in or to be loaded; None where its files are not at hand, as in a container."""
-    if Path("/sys/module", name).exists():
+    if (root / "sys/module" / name).exists():
         return True
     release = os.uname().release
     with contextlib.suppress(OSError):
-        directory = Path("/lib/modules", release)
+        directory = root / "lib/modules" / release
         listed = (directory / "modules.builtin").read_text() + (directory / "modules.dep").read_text()
         return f"/{name.replace('_', '-')}.ko" in listed or f"/{name}.ko" in listed
     with contextlib.suppress(OSError):
-        return f"\n{option}=" in Path("/boot", f"config-{release}").read_text()
+        return f"\n{option}=" in (root / f"boot/config-{release}").read_text()
     with contextlib.suppress(OSError):
-        return f"\n{option}=" in gzip.decompress(Path("/proc/config.gz").read_bytes()).decode()
+        return f"\n{option}=" in gzip.decompress((root / "proc/config.gz").read_bytes()).decode()
     return None
 
 
 def _bridge() -> bool | None:
     """A bridge that exists shows it best."""
-    return any(Path("/sys/class/net").glob("*/bridge")) or _module("bridge", "CONFIG_BRIDGE")
+    return any(Path("/sys/class/net").glob("*/bridge")) or module("bridge", "CONFIG_BRIDGE")
 
 
 def _kernel(configs: Iterable[ClusterConfig]) -> Iterator[Feature]:
@@ -71,10 +71,10 @@ def _kernel(configs: Iterable[ClusterConfig]) -> Iterator[Feature]:
     yield Feature("sysrq", f"kernel: {view.SYSRQ}", Path(view.SYSRQ).exists(),
                   "nothing to do: gnt-cluster verify is told on the nodes", optional=True)  # fmt: skip
     if any(node.volume_group for made in configs for node in made.nodes):
-        mapper = "device-mapper" in Path("/proc/misc").read_text() or _module("dm_mod", "CONFIG_BLK_DEV_DM")
+        mapper = "device-mapper" in Path("/proc/misc").read_text() or module("dm_mod", "CONFIG_BLK_DEV_DM")
         yield Feature("device-mapper", "kernel: device-mapper", mapper,
                       "take another kernel, or leave [nodes] volume_group empty")  # fmt: skip
-        yield Feature("loop", "kernel: loop devices", Path("/dev/loop-control").exists() or _module("loop", "CONFIG_BLK_DEV_LOOP"),
+        yield Feature("loop", "kernel: loop devices", Path("/dev/loop-control").exists() or module("loop", "CONFIG_BLK_DEV_LOOP"),
                       "take another kernel, or leave [nodes] volume_group empty")  # fmt: skip
         yield Feature("lvm", "program: lvm", shutil.which("lvm") is not None, "apt-get install lvm2")
 

@@ -82,6 +82,17 @@ def test_a_port_that_is_taken_is_in_the_way(machine: Machine) -> None:
     process.communicate(timeout=20)
 
 
+def test_a_cluster_that_cannot_be_is_in_the_way(machine: Machine) -> None:
+    machine.run("gnt-vcluster", "create")
+    machine.sh("cp /etc/hosts /root/hosts && echo '10.0.0.1 node2' >>/etc/hosts")
+    done = machine.run("gnt-vcluster", "doctor", check=False)
+    assert done.returncode == 1 and "cluster: default: refused" in done.stderr and "node2" in done.stderr
+    machine.sh(f"cat /root/hosts >/etc/hosts && sed -i 's/^nodes = .*/nodes = no/' {CONF}")
+    done = machine.run("gnt-vcluster", "doctor", check=False)
+    assert done.returncode == 1 and "cluster: default: refused" in done.stderr and CONF in done.stderr
+    machine.run("rm", CONF)
+
+
 def test_fix_raises_what_is_too_low_and_keeps_it(machine: Machine) -> None:
     machine.run("sysctl", "-q", f"{OWN}=100")
     planned = machine.run("gnt-vcluster", "doctor", "--nodes", "3", "--dry-run").stdout
