@@ -54,7 +54,8 @@ class Report:
             return "no limit of this machine is in sight"
         soft = [row for row in self.rows if row.limit.soft and row.nodes is not None and row.nodes < self.largest]
         rest = "".join(f"; from {row.nodes} on it becomes tight ({row.limit.what})" for row in soft)
-        return f"a cluster of up to {self.largest} nodes fits here; the first limit is {self.first.limit.what}{rest}"
+        fits = f"a cluster of up to {self.largest} nodes fits here" if self.largest else "no such cluster fits here"
+        return f"{fits}; the first limit is {self.first.limit.what}{rest}"
 
     def error(self) -> VclusterError:
         """The first thing that is in the way."""
