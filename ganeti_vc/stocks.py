@@ -16,7 +16,7 @@ from ganeti_vc.systemd import Systemd
 
 _CGROUPS = Path("/sys/fs/cgroup")
 #: Those whose files grow with the nodes. Any instance of the templates says what all have.
-_DAEMONS = ("ganeti-luxid@node1.service", "ganeti-vcluster-sshd@default.service")
+_DAEMONS = ("ganeti-luxid@node1.service", "ganeti-wconfd@node1.service", "ganeti-vcluster-sshd@default.service")
 
 
 @dataclass

@@ -27,7 +27,8 @@ def test_the_error_names_what_ends_first() -> None:
     found = report(3000, {"streams": Stock(4096), "files-of-a-daemon": Stock(1024)})
     assert found.largest == 1008
     assert (
-        found.error().message == "3000 nodes do not fit: luxid, sshd: open files: 3016 needed, 1024 there, and 1 more"
+        found.error().message
+        == "3000 nodes do not fit: luxid, wconfd, sshd: open files: 3016 needed, 1024 there, and 1 more"
     )
     assert "LimitNOFILE=" in found.error().hint
     document = found.document()
