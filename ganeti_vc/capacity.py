@@ -1,36 +1,37 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """What clusters take of a machine, as formulas of their size, and which limit ends them first. Pure.
 
-Where nothing else is said, figures were measured: the difference between a cluster of 10 nodes and the same one with 40, in
-a booted container of Debian 12 (Ganeti 3.0, systemd 252) and 13 (3.1, 257), the larger of the two, with fork server.
+Where nothing else is said, figures were measured: what a cluster added when it grew from 10 nodes to 40, 60 and 90 (from
+40 on without further monds), in a booted container of Debian 12 (Ganeti 3.0, systemd 252) and 13 (3.1, 257), the larger
+of the two, with fork server.
 They are those of nodes at rest or answering one call, not of hundreds of jobs. A unit test compares the formulas with
 what was measured.
 
 Looked at and left out, as they do not grow with the nodes or are wider than what is here: D-Bus (no daemon of a node
 connects to it), sshd's MaxStartups (tools/sshd-listen starts an sshd for each connection), DefaultTasksMax= (per
 unit; a slice has none), ARP (all local IPv4 addresses share one neighbour, 0.0.0.0 on lo), memory control groups (65535
-in the kernel, 3 a node), inodes of /run (11 a node of systemd's 819200).
+in the kernel, 3 a node at most), inodes of /run (11 a node of systemd's 819200).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ganeti_vc import keys
 from ganeti_vc.addresses import DEFAULT_NETWORKS, AddressPlan
-from ganeti_vc.config import FORK_SERVER_FROM, ClusterConfig
+from ganeti_vc.config import FORK_SERVER_FROM, MOND_ON_ALL_UP_TO, ClusterConfig
 from ganeti_vc.names import MAX_ROOTDIR, ClusterId
 
 KIB, MIB = 1 << 10, 1 << 20
 
 #: Bytes of disk: measured are 0.23 MiB for a new node and 10 KiB for an instance; logs and jobs come on top.
 SPACE, SPACE_PER_NODE, SPACE_PER_INSTANCE = 16 * MIB, MIB, 16 * KIB
-#: MiB of memory a node takes, its processes and what the kernel has for them (1 MiB), by Ganeti's version: memory control
-#: group, rss and kmem. noded takes 8, mond 4 or 9 of it.
-NODE_MEMORY, UNKNOWN_NODE_MEMORY = {"3.0": 14, "3.1": 19}, 19
-#: MiB a noded has to itself if no fork server shares it with others (26 instead of 7).
-UNSHARED = 19
+#: Bytes of memory of a node, its noded and what the kernel and systemd have for it, and of a mond, by Ganeti's version:
+#: rss and kmem of a memory control group.
+NODE_MEMORY, MOND_MEMORY, UNKNOWN_MOND_MEMORY = 10 * MIB, {"3.0": 4608 * KIB, "3.1": 9 * MIB}, 9 * MIB
+#: What a noded has to itself if no fork server shares it with others (26 MiB instead of 7).
+UNSHARED = 19 * MIB
 #: Files each of journald's streams needs is one; it keeps so many beside them.
 JOURNALD_OWN_FILES = 32
 #: ssconf._MAX_SIZE: Ganeti neither writes nor reads a longer file.
@@ -43,6 +44,8 @@ CONNECT_TIMEOUT = 5
 NO_LIMIT = 1 << 50
 #: No machine of today has more nodes.
 MOST = 1 << 20
+#: Numbers of nodes that need less than one node less does: they are set up differently. Else more never need less.
+CHEAPER_FROM = (MOND_ON_ALL_UP_TO + 1, FORK_SERVER_FROM)
 
 
 def journald_streams(systemd: str) -> int:
@@ -61,6 +64,7 @@ class Size:
     nodes: int
     instances: int = 0
     pool: int = 10  #: master candidates, if there are so many nodes
+    monds: int = 0
     cluster: str = "default"
     domain: str = ""
     fork_server: bool = True
@@ -77,29 +81,32 @@ class Size:
     @staticmethod
     def new(nodes: int, instances: int, ganeti: str) -> Size:
         """A cluster as `gnt-vcluster up` makes it when nothing else is said."""
-        return Size(nodes, instances, fork_server=nodes >= FORK_SERVER_FROM, ganeti=ganeti)
+        size = Size(nodes, instances, fork_server=nodes >= FORK_SERVER_FROM, ganeti=ganeti)
+        return replace(size, monds=nodes if nodes <= MOND_ON_ALL_UP_TO else size.candidates)
 
     @staticmethod
     def of(config: ClusterConfig, instances: int, ganeti: str) -> Size:
-        return Size(len(config.nodes), instances, config.ganeti.candidate_pool_size, config.id.name,
+        nodes, pool = len(config.nodes), config.ganeti.candidate_pool_size
+        return Size(nodes, instances, pool, nodes if config.mond_on_all else min(nodes, pool), config.id.name,
                     config.name.partition(".")[2], config.fork_server, ganeti, config.network.version == 6)  # fmt: skip
 
 
 def _memory(size: Size) -> int:
-    """MiB: nodes; confd on candidates (10, and per instance 44 KiB, per node 13); luxid and wconfd (83 and 300 KiB);
-    manager 34, fork server 13, rapi 31, luxid 38, wconfd 37, sshd-listen 5, a job with its command 66.
+    """Nodes and monds; confd on candidates (10, and per instance 44 KiB, per node 13); luxid and wconfd (83 and 300 KiB);
+    manager 34, fork server 13, rapi 31, luxid 38, wconfd 37, sshd-listen 5, a job with its command 66 MiB.
 
     Measured with 2000 instances. luxid and wconfd had 470 MiB with 1000 nodes and 5000 instances; this says 730.
     """
-    node = NODE_MEMORY.get(size.ganeti, UNKNOWN_NODE_MEMORY) + (0 if size.fork_server else UNSHARED)
+    node = NODE_MEMORY + (0 if size.fork_server else UNSHARED)
+    mond = MOND_MEMORY.get(size.ganeti, UNKNOWN_MOND_MEMORY)
     confd = 10 * MIB + size.instances * 44 * KIB + size.nodes * 13 * KIB
     master = size.instances * 83 * KIB + size.nodes * 300 * KIB
-    return size.nodes * node * MIB + size.candidates * confd + master + 224 * MIB
+    return size.nodes * node + size.monds * mond + size.candidates * confd + master + 224 * MIB
 
 
 def _tasks(size: Size) -> int:
-    """noded, mond (two threads with 3.1) and the noded that is forked for each call (http/server.py); a start of 16 nodes."""
-    return 4 * size.nodes + 2 * size.candidates + 80
+    """noded and its fork for each call (http/server.py), mond (two threads with 3.1); a start of 16 nodes."""
+    return 2 * size.nodes + 2 * size.monds + 2 * size.candidates + 80
 
 
 def _neighbours(size: Size) -> int:
@@ -144,20 +151,20 @@ LIMITS = (
     # cluster's ssh server has a socket per node and 7 other files.
     Limit("files-of-a-daemon", "luxid, wconfd, sshd: open files", lambda s: s.nodes + 16,
           "several clusters, or raise LimitNOFILE= of ganeti-luxid@, ganeti-wconfd@ and ganeti-vcluster-sshd@.service", each=True),
-    Limit("files-of-systemd", "systemd: open files", lambda s: 6 * s.nodes + 4 * s.candidates + 8,
+    Limit("files-of-systemd", "systemd: open files", lambda s: 3 * s.nodes + 3 * s.monds + 4 * s.candidates + 8,
           "raise fs.nr_open and boot again; in a container, its limit of open files"),
     Limit("units", "systemd: units", lambda s: 18 * s.nodes + 11, "systemd cannot have more"),
-    Limit("streams", "journald: outputs of services", lambda s: 2 * s.nodes + s.candidates + 6,
+    Limit("streams", "journald: outputs of services", lambda s: s.nodes + s.monds + s.candidates + 6,
           "journald cannot take more: the rest would run without a log"),
     Limit("pids.max", "pids.max of the container", _tasks, "raise it outside of the container"),
     _sysctl("kernel.pid_max", _tasks),
     _sysctl("kernel.threads-max", _tasks),
-    _sysctl("fs.file-max", lambda s: 29 * s.nodes + 15 * s.candidates + 64),
+    _sysctl("fs.file-max", lambda s: 15 * s.nodes + 13 * s.monds + 15 * s.candidates + 64),
     # Each confd has one (ConfigReader.hs, initINotify; 10 were seen with 10 confds). They are counted per user, those of other containers included.
     _sysctl("fs.inotify.max_user_instances", lambda s: s.candidates),
     # systemd watches cgroup.events of each service and slice, and memory.events of each service with memory accounting, the
     # default (cgroup.c, unit_watch_cgroup and unit_watch_cgroup_memory).
-    _sysctl("fs.inotify.max_user_watches", lambda s: 5 * s.nodes + 2 * s.candidates + 16),
+    _sysctl("fs.inotify.max_user_watches", lambda s: 3 * s.nodes + 2 * s.monds + 2 * s.candidates + 16),
     # Within the two minutes a closed connection is remembered, gnt-node add makes 13 calls to each node, and gnt-cluster
     # verify logs in to it from 10 candidates.
     _sysctl("net.netfilter.nf_conntrack_max", lambda s: 23 * s.nodes),
@@ -229,14 +236,14 @@ def _total(limit: Limit, sizes: Sequence[Size]) -> int:
 
 
 def _largest(limit: Limit, others: int, present: int, new: Callable[[int], Size]) -> int | None:
-    """The largest number of nodes for which it is enough; a larger one never needs less."""
+    """The largest number of nodes for which it is enough."""
 
     def fits(nodes: int) -> bool:
         return others + _total(limit, [new(nodes)]) <= present
 
     if fits(MOST):
         return None
-    low, high = 0, MOST
+    low, high = next((start for start in CHEAPER_FROM if fits(start)), 0), MOST
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (middle, high) if fits(middle) else (low, middle)

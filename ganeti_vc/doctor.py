@@ -130,7 +130,7 @@ def _running(made: ClusterConfig, active: Collection[str], instances: int, versi
     def count(daemon: str) -> int:
         return sum(node.id.service(daemon) in active for node in made.nodes)
 
-    return replace(Size.of(made, instances, version), nodes=count("noded"), pool=count("confd"))
+    return replace(Size.of(made, instances, version), nodes=count("noded"), pool=count("confd"), monds=count("mond"))
 
 
 def _clusters(good: Mapping[ClusterId, ClusterConfig], bad: Mapping[ClusterId, VclusterError]) -> list[Feature]:

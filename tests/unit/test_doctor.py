@@ -24,7 +24,7 @@ def report(nodes: int, stocks: dict[str, Stock], *features: Feature) -> Report:
 
 
 def test_the_error_names_what_ends_first() -> None:
-    found = report(3000, {"streams": Stock(4096), "files-of-a-daemon": Stock(1024)})
+    found = report(3000, {"streams": Stock(2048), "files-of-a-daemon": Stock(1024)})
     assert found.largest == 1008
     assert (
         found.error().message
@@ -37,7 +37,7 @@ def test_the_error_names_what_ends_first() -> None:
 
 def test_what_is_missing_altogether_comes_before() -> None:
     found = report(
-        3000, {"streams": Stock(4096)}, Feature("ganeti", "program: Ganeti", False, "apt-get install ganeti")
+        3000, {"streams": Stock(2048)}, Feature("ganeti", "program: Ganeti", False, "apt-get install ganeti")
     )
     assert str(found.error()) == "program: Ganeti: missing, and 1 more (apt-get install ganeti)"
 
@@ -81,7 +81,7 @@ def test_fix_raises_and_keeps(machine: Path) -> None:
     # What else becomes too low comes beside it.
     (machine / WATCHES).write_text("10\n")
     doctor.fix(report(1000, {INSTANCES: Stock(16), WATCHES: Stock(10)}))
-    assert sysctl.kept() == {INSTANCES: 16, WATCHES: 8192}
+    assert sysctl.kept() == {INSTANCES: 16, WATCHES: 4096}
 
 
 def test_what_the_kernel_refuses_is_not_kept(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
