@@ -19,6 +19,7 @@ from ganeti_vc import (
     benchpage,
     config,
     destroy,
+    doctor,
     files,
     ganeti,
     inside,
@@ -26,6 +27,7 @@ from ganeti_vc import (
     parser,
     qa,
     status,
+    sysctl,
     up,
     view,
 )
@@ -309,10 +311,38 @@ def _write_bench(results: Sequence[benchdata.Result], args: argparse.Namespace) 
         files.write(Path(args.save), f"{text}\n")
 
 
+def do_doctor(args: argparse.Namespace) -> int:
+    fixes: list[doctor.Raise] = []
+    with connect() as systemd:
+        report = doctor.examine(systemd, args.nodes, args.instances)
+        if args.dry_run:
+            wanted = doctor.checked(doctor.raises(report.rows, sysctl.kept()))
+            for one in wanted:
+                if one.refused:
+                    _progress(args).say(str(one))
+            return _show_dry_run(doctor.fix_lines(wanted), args)
+        if args.fix:
+            fixes = doctor.fix(report)
+            for one in fixes:
+                _progress(args).say(str(one))
+            if not fixes:
+                _progress(args).say("there is nothing to raise")
+            report = doctor.examine(systemd, args.nodes, args.instances)
+    if args.json:
+        output.print_json({**report.document(), "fixes": [asdict(one) for one in fixes]})
+    else:
+        _print_table(doctor.FIELDS, report.table(), args)
+        sys.stdout.flush()
+        _progress(args).say(report.summary())
+    if report.failures:
+        raise report.error()
+    return 0
+
+
 COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "up": do_up, "create": do_create, "status": do_status, "list": do_list, "exec": do_exec, "shell": do_shell,
     "logs": do_logs, "start": do_power, "stop": do_power, "restart": do_power, "scale": do_scale,
-    "destroy": do_destroy, "qa": do_qa, "bench": do_bench,
+    "destroy": do_destroy, "doctor": do_doctor, "qa": do_qa, "bench": do_bench,
 }  # fmt: skip
 
 

@@ -21,6 +21,9 @@ from ganeti_vc.daemons import DAEMONS
 
 #: MiB. Less makes no file system, and no Ganeti node.
 SMALLEST = 64
+#: In one cluster.
+MAX_NODES = 4096
+DEFAULT_SSH_PORT = 1822
 #: MiB: Ganeti's constants.MIN_VG_SIZE and room for LVM's own data.
 SMALLEST_GROUP = 20488
 
@@ -47,7 +50,7 @@ KEYS = (
         "Ganeti's name of the cluster. The domain is appended."),
     Key("cluster", "domain", "domain", "",
         "Domain of the cluster, node and instance names; may be empty."),
-    Key("cluster", "nodes", "integer(min=1, max=4096)", "3",
+    Key("cluster", "nodes", f"integer(min=1, max={MAX_NODES})", "3",
         "Number of nodes: node1, node2, ... followed by the domain."),
     Key("cluster", "instances", "integer(min=0, max=65536)", "10",
         "Number of instance names (instance1, ...) in /etc/hosts. Instances may also have other names."),
@@ -57,7 +60,7 @@ KEYS = (
         "With an IPv6 network only: where the IPv4 secondary addresses come from, which Ganeti demands."),
     Key("cluster", "device", "device", "",
         "An existing network device that shall carry the addresses. Empty: the cluster gets a bridge of its own."),
-    Key("cluster", "ssh_port", "integer(min=1, max=65535)", "1822",
+    Key("cluster", "ssh_port", "integer(min=1, max=65535)", str(DEFAULT_SSH_PORT),
         "Port of the cluster's own sshd on the node addresses (Ganeti's node parameter ssh_port). It can be changed only before the cluster is initialised."),
     Key("cluster", "watcher_interval", "interval", "5min",
         "Time between two runs of ganeti-watcher on a node, in the notation of systemd.time(7)."),

@@ -27,6 +27,8 @@ LINK_DIR = Path("/etc/systemd/system")
 UNIT_DIR = Path("/usr/lib/systemd/system")
 SSH_CONFIG_DIR = Path("/etc/ssh/ssh_config.d")
 HOSTS_FILE = Path("/etc/hosts")
+#: What `gnt-vcluster doctor --fix` has raised. debian/ganeti-vcluster.postrm removes it.
+SYSCTL_FILE = Path("/etc/sysctl.d/60-ganeti-vcluster.conf")
 #: Ganeti's run directory of a machine: a node's own shows there (view.py), so it has to be there. The note says
 #: that we made it.
 GANETI_RUN_DIR, MADE_GANETI_RUN_DIR = Path("/run/ganeti"), RUN_DIR / "made-run-ganeti"

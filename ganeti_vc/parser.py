@@ -170,6 +170,18 @@ def build() -> Parser:
     _dry_run(scale)
     _json(scale)
 
+    doctor = add(
+        "doctor", "say what this machine can hold and which limit ends it first; exit status 1 if something is too low"
+    )
+    doctor.add_argument("--nodes", type=_count, metavar="N",
+                        help="would a cluster of N nodes fit? (default: the clusters there are, or else as many nodes as fit)")  # fmt: skip
+    doctor.add_argument("--instances", type=_count_or_zero, metavar="M",
+                        help="and M diskless instances? (default: those there are, or none)")  # fmt: skip
+    doctor.add_argument("--fix", action="store_true",
+                        help="raise the kernel's parameters that are too low, now and in a file of /etc/sysctl.d; none is lowered")  # fmt: skip
+    doctor.add_argument("--dry-run", action="store_true", help="show what --fix would do and change nothing")
+    _listing(doctor, "what, needed, present, nodes, state, remedy")
+
     qa = add("qa", "run Ganeti's own QA suite (package ganeti-testsuite) on a new cluster, and remove that again")
     qa.usage = "gnt-vcluster qa [CLUSTER] [OPTION...] [-- OPTION-OF-GANETI-QA...]"
     qa.add_argument("cluster", nargs="?", default="qa", metavar="CLUSTER", help="name of the new cluster (default: qa)")

@@ -87,6 +87,18 @@ class Systemd:
             for row in rows
         ]
 
+    def property(self, name: str, signature: str) -> Any:
+        """A property of the manager, text decoded."""
+        value = self._bus.get_property(_DESTINATION, _PATH, _MANAGER, name.encode(), signature.encode())
+        return value.decode() if isinstance(value, bytes) else value
+
+    def service_property(self, service: str, name: str, signature: str) -> Any:
+        """A property of a service, which need not be loaded before."""
+        path = self.call("LoadUnit", "s", service)
+        return self._bus.get_property(
+            _DESTINATION, path, b"org.freedesktop.systemd1.Service", name.encode(), signature.encode()
+        )
+
     def active_state(self, unit: str) -> str:
         """ActiveState; "inactive" for a unit that is not loaded."""
         found = self.list_units(unit)

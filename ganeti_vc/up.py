@@ -27,6 +27,7 @@ from ganeti_vc import (
     volumes,
 )
 from ganeti_vc.addresses import DEFAULT_NETWORKS, AddressPlan
+from ganeti_vc.capacity import SPACE, SPACE_PER_NODE
 from ganeti_vc.config import ClusterConfig, NodeConfig, key_error
 from ganeti_vc.errors import ConfigError, StepFailed, VclusterError
 from ganeti_vc.names import ClusterId, NodeId
@@ -34,8 +35,6 @@ from ganeti_vc.output import Progress
 from ganeti_vc.steps import Discard, Step
 from ganeti_vc.systemd import Systemd, connect
 
-#: Bytes of disk that have to be free: measured are 0.2 MiB for a new node; logs and jobs come on top.
-SPACE, SPACE_PER_NODE = 16 << 20, 1 << 20
 #: Nodes. `gnt-cluster verify` has every candidate log in to every node.
 VERIFY_UP_TO = 40
 

@@ -1,0 +1,249 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""doctor: what this machine can hold, which limit ends it first, and raising those that can be raised."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from ganeti_vc import apply, capacity, features, ganeti, manager, plan, stocks, sysctl
+from ganeti_vc.capacity import Row, Size
+from ganeti_vc.config import ClusterConfig
+from ganeti_vc.errors import VclusterError
+from ganeti_vc.features import Feature
+from ganeti_vc.names import SYSCTL_FILE, ClusterId
+from ganeti_vc.systemd import Systemd
+
+FIELDS = {
+    "what": "What",
+    "needed": "Needed",
+    "present": "Present",
+    "nodes": "Nodes",
+    "state": "State",
+    "remedy": "Remedy",
+}
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was found."""
+
+    nodes: int
+    instances: int
+    rows: Sequence[Row]
+    features: Sequence[Feature]
+
+    @property
+    def first(self) -> Row:
+        return capacity.first(self.rows)
+
+    @property
+    def largest(self) -> int | None:
+        return self.first.nodes
+
+    @property
+    def failures(self) -> list[Row | Feature]:
+        """What is in the way, that of which there is least first."""
+        low = [row for row in self.rows if row.state == "too low"]
+        low.sort(key=lambda row: -1 if row.nodes is None else row.nodes)
+        return [*(feature for feature in self.features if feature.state == "missing"), *low]
+
+    def summary(self) -> str:
+        """What the table comes to, in a line."""
+        if self.largest is None:
+            return "no limit of this machine is in sight"
+        soft = [row for row in self.rows if row.limit.soft and row.nodes is not None and row.nodes < self.largest]
+        rest = "".join(f"; from {row.nodes} on it becomes tight ({row.limit.what})" for row in soft)
+        fits = f"a cluster of up to {self.largest} nodes fits here" if self.largest else "no such cluster fits here"
+        return f"{fits}; the first limit is {self.first.limit.what}{rest}"
+
+    def error(self) -> VclusterError:
+        """The first thing that is in the way."""
+        one, more = self.failures[0], len(self.failures) - 1
+        rest = f", and {more} more" if more else ""
+        if isinstance(one, Feature):
+            return VclusterError(f"{one.what}: {one.word}{rest}", one.remedy)
+        needed, present = (_figure(number, one.limit.unit) for number in (one.needed, one.present))
+        what = f"{self.nodes} nodes" + (f" and {self.instances} instances" if self.instances else "")
+        return VclusterError(f"{what} do not fit: {one.limit.what}: {needed} needed, {present} there{rest}", one.remedy)
+
+    def table(self) -> list[dict[str, object]]:
+        found: list[dict[str, object]] = []
+        for row in self.rows:
+            needed, present = (_figure(number, row.limit.unit) for number in (row.needed, row.present))
+            nodes = "any" if row.nodes is None else row.nodes
+            found.append(
+                {"what": row.limit.what, "needed": needed, "present": present, "nodes": nodes, "state": row.state,
+                 "remedy": row.remedy}
+            )  # fmt: skip
+        for feature in self.features:
+            found.append(
+                {"what": feature.what, "needed": None, "present": feature.word, "nodes": None, "state": feature.state,
+                 "remedy": feature.remedy if feature.there is False else ""}
+            )  # fmt: skip
+        return found
+
+    def document(self) -> dict[str, object]:
+        return {
+            "nodes": self.nodes,
+            "instances": self.instances,
+            "fits": not self.failures,
+            "largest": self.largest,
+            "first": self.first.limit.key,
+            "limits": [
+                {"key": row.limit.key, "what": row.limit.what, "needed": row.needed, "present": row.present,
+                 "nodes": row.nodes, "state": row.state, "remedy": row.remedy}
+                for row in self.rows
+            ],
+            "features": [
+                {"key": feature.key, "what": feature.what, "there": feature.there, "state": feature.state,
+                 "remedy": feature.remedy}
+                for feature in self.features
+            ],
+        }  # fmt: skip
+
+
+def _figure(number: int, unit: str) -> str:
+    if unit == "ms":
+        return f"{number / 1000:.1f}s"
+    if unit == "bytes":
+        for name, size in (("G", 1 << 30), ("M", 1 << 20), ("K", 1 << 10)):
+            if number >= size:
+                return f"{number / size:.1f}{name}"
+    return "no limit" if number >= capacity.NO_LIMIT else str(number)
+
+
+def _instances(made: ClusterConfig) -> int:
+    """How many Ganeti has, by its files."""
+    master = ganeti.master_of(node.id for node in made.nodes)
+    return len((ganeti.ssconf(master, "instance_list") or "").split()) if master else 0
+
+
+def _existing(made: ClusterConfig, instances: int, version: str) -> Size:
+    """What of a cluster has its files already, as a size."""
+    return replace(Size.of(made, instances, version), nodes=sum(node.id.rootdir.exists() for node in made.nodes))
+
+
+def _running(made: ClusterConfig, active: Collection[str], instances: int, version: str) -> Size:
+    """What of a cluster runs, as a size."""
+
+    def count(daemon: str) -> int:
+        return sum(node.id.service(daemon) in active for node in made.nodes)
+
+    return replace(Size.of(made, instances, version), nodes=count("noded"), pool=count("confd"), monds=count("mond"))
+
+
+def _clusters(good: Mapping[ClusterId, ClusterConfig], bad: Mapping[ClusterId, VclusterError]) -> list[Feature]:
+    """Whether names, addresses, devices and ports are left for the clusters there are."""
+    refused = dict(bad)
+    try:
+        observed = apply.observe(good)
+    except VclusterError:
+        return []  # an ssh host key is missing, which is said by itself
+    for cluster, made in good.items():
+        try:
+            plan.check_host(made, observed)
+        except VclusterError as err:
+            refused[cluster] = err
+    return [
+        Feature(f"cluster-{cluster.name}", f"cluster: {cluster.name}", cluster not in refused,
+                str(refused.get(cluster, "")), words=("refused", "possible"))
+        for cluster in sorted({*good, *bad})
+    ]  # fmt: skip
+
+
+def examine(systemd: Systemd, nodes: int | None, instances: int | None) -> Report:
+    """Look at the machine, and work out whether so many nodes and instances fit.
+
+    None: what the clusters have that there are, or else as many nodes as fit. What a broken configuration file
+    declares is not counted.
+    """
+    version = ganeti.version()
+    good, bad = manager.read_configs()
+    configs = list(good.values())
+    active = {unit.name for unit in systemd.list_units("ganeti-*@*.service") if unit.active == "active"}
+    present = {made.id: _instances(made) for made in configs}
+    running = [_running(made, active, present[made.id], version) for made in configs]
+    existing = [_existing(made, present[made.id], version) for made in configs]
+
+    def new(count: int) -> Size:
+        return Size.new(count, instances or 0, version)
+
+    def rows(wanted: Sequence[Size]) -> list[Row]:
+        return capacity.rows(there, wanted, running, existing, new)
+
+    there = stocks.read(systemd)
+    if nodes is not None:
+        wanted = [new(nodes)]
+    elif configs:
+        wanted = [Size.of(made, present[made.id], version) for made in configs]
+        if instances is not None:
+            # All in the largest cluster: some of Ganeti's limits are a cluster's.
+            wanted.sort(key=lambda size: size.nodes)
+            wanted = [*(replace(size, instances=0) for size in wanted[:-1]), replace(wanted[-1], instances=instances)]
+    else:
+        wanted = [new(max(1, capacity.first(rows([new(1)])).nodes or 0))]
+    return Report(sum(size.nodes for size in wanted), sum(size.instances for size in wanted), rows(wanted),
+                  [*features.read(configs), *_clusters(good, bad)])  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Raise:
+    """A parameter of the kernel that is too low."""
+
+    key: str
+    before: int
+    after: int
+    refused: str = ""  #: why it stays as it is
+
+    def __str__(self) -> str:
+        if self.refused:
+            return f"{self.key} stays at {self.before} instead of {self.after}: {self.refused}"
+        return f"{self.key}: {self.before} -> {self.after}"
+
+
+def raises(rows: Sequence[Row], kept: Mapping[str, int]) -> list[Raise]:
+    """What would have to be raised, and to what; never to less than our file says already."""
+    return [
+        Raise(row.limit.key, row.present, max(capacity.enough(row.needed), kept.get(row.limit.key, 0)))
+        for row in rows
+        if row.limit.sysctl and row.state != "ok"
+    ]
+
+
+def checked(wanted: Sequence[Raise]) -> list[Raise]:
+    """With the reason where this machine does not let us."""
+    return [
+        one if sysctl.is_writable(one.key)
+        else replace(one, refused="it cannot be written here (in a container: raise it outside)")
+        for one in wanted
+    ]  # fmt: skip
+
+
+def fix(report: Report) -> list[Raise]:
+    """Raise what is too low and can be raised, now and at boot. What is high enough stays out of our file, what stands
+    in it stays there.
+    """
+    before = sysctl.kept()
+    wanted = checked(raises(report.rows, before))
+    if all(one.refused for one in wanted):
+        return wanted
+    # The file first: interrupted, the next boot does the rest.
+    sysctl.keep({**before, **{one.key: one.after for one in wanted if not one.refused}})
+    done = []
+    for one in wanted:
+        if not one.refused:
+            try:
+                sysctl.write(one.key, one.after)
+            except OSError as err:
+                one = replace(one, refused=err.strerror or str(err))
+        done.append(one)
+    if any(one.refused for one in done):
+        sysctl.keep({**before, **{one.key: one.after for one in done if not one.refused}})
+    return done
+
+
+def fix_lines(wanted: Sequence[Raise]) -> list[str]:
+    """What `fix` would do, a line each."""
+    lines = [f"set {one.key} from {one.before} to {one.after}" for one in wanted if not one.refused]
+    return [*lines, *([f"write {SYSCTL_FILE}"] if lines else [])]

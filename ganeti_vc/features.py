@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""What the kernel and the installed programs can do. Only looked at: loading a module or making a bridge would change the machine."""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import os
+import shutil
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from ganeti_vc import ganeti, names, network, qa, sshd, view
+from ganeti_vc.config import ClusterConfig
+from ganeti_vc.daemons import DAEMONS, Runs
+from ganeti_vc.keys import DEFAULT_SSH_PORT
+
+
+@dataclass(frozen=True)
+class Feature:
+    """Something that is there or not."""
+
+    key: str  #: in JSON
+    what: str
+    there: bool | None  #: None: cannot be told without trying
+    remedy: str
+    optional: bool = False
+    words: tuple[str, str] = ("missing", "there")
+
+    @property
+    def word(self) -> str:
+        return "unknown" if self.there is None else self.words[self.there]
+
+    @property
+    def state(self) -> str:
+        if self.there is None:
+            return "unknown"
+        return "ok" if self.there else "hint" if self.optional else "missing"
+
+
+def module(name: str, option: str, root: Path = Path("/")) -> bool | None:
+    """Whether the kernel has a module, built in or to be loaded; None where its files are not at hand, as in a container."""
+    if (root / "sys/module" / name).exists():
+        return True
+    release = os.uname().release
+    with contextlib.suppress(OSError):
+        directory = root / "lib/modules" / release
+        listed = (directory / "modules.builtin").read_text() + (directory / "modules.dep").read_text()
+        return f"/{name.replace('_', '-')}.ko" in listed or f"/{name}.ko" in listed
+    with contextlib.suppress(OSError):
+        return f"\n{option}=" in (root / f"boot/config-{release}").read_text()
+    with contextlib.suppress(OSError):
+        return f"\n{option}=" in gzip.decompress((root / "proc/config.gz").read_bytes()).decode()
+    return None
+
+
+def _bridge() -> bool | None:
+    """A bridge that exists shows it best."""
+    return any(Path("/sys/class/net").glob("*/bridge")) or module("bridge", "CONFIG_BRIDGE")
+
+
+def _kernel(configs: Iterable[ClusterConfig]) -> Iterator[Feature]:
+    yield Feature("bridge", "kernel: bridge", _bridge(), "take another kernel, or name a device (key device)")
+    yield Feature("cgroup2", "kernel: control groups v2", Path("/sys/fs/cgroup/cgroup.controllers").exists(),
+                  "boot with systemd.unified_cgroup_hierarchy=1")  # fmt: skip
+    namespaces = all(Path("/proc/self/ns", kind).exists() for kind in ("mnt", "uts", "net"))
+    yield Feature("namespaces", "kernel: namespaces", namespaces, "take another kernel")
+    yield Feature("seccomp", "kernel: seccomp", "\nSeccomp:" in Path("/proc/self/status").read_text(),
+                  "without it, an idle confd takes nine times the processor time", optional=True)  # fmt: skip
+    yield Feature("sysrq", f"kernel: {view.SYSRQ}", Path(view.SYSRQ).exists(),
+                  "nothing to do: gnt-cluster verify is told on the nodes", optional=True)  # fmt: skip
+    if any(node.volume_group for made in configs for node in made.nodes):
+        # systemd makes both device nodes where the module could be loaded (kmod's static nodes); in a container they are missing.
+        mapper = "device-mapper" in Path("/proc/misc").read_text() or Path("/dev/mapper/control").exists()
+        for key, what, there in (("device-mapper", "device-mapper", mapper),
+                                 ("loop", "loop devices", Path("/dev/loop-control").exists())):  # fmt: skip
+            yield Feature(key, f"kernel: {what}", there, "take another kernel, or leave [nodes] volume_group empty")
+        yield Feature("lvm", "program: lvm", shutil.which("lvm") is not None, "apt-get install lvm2")
+
+
+def _programs() -> Iterator[Feature]:
+    yield Feature("ganeti", "program: Ganeti", ganeti.DAEMON_UTIL.exists(), "apt-get install ganeti")
+    yield Feature("sshd", "program: sshd", Path("/usr/sbin/sshd").exists(), "apt-get install openssh-server")
+    yield Feature("host-key", f"file: {sshd.HOST_KEYS[0]}", sshd.HOST_KEYS[0].exists(), "ssh-keygen -A")
+    yield Feature("testsuite", "program: Ganeti's QA suite", qa.SUITE.exists(),
+                  "only for gnt-vcluster qa: apt-get install ganeti-testsuite", optional=True)  # fmt: skip
+
+
+def _ports(configs: Iterable[ClusterConfig]) -> Iterator[Feature]:
+    taken = network.observe().taken_ports
+    # As plan.check_host has it: metad is started on demand only, and port 80 is often a web server's.
+    for daemon in DAEMONS:
+        if daemon.port and daemon.runs is not Runs.ON_DEMAND:
+            yield Feature(f"port-{daemon.port}", f"port {daemon.port} ({daemon.name})", daemon.port not in taken,
+                          f"bind what has it to one address; a Ganeti: {daemon.args_key}='-b ADDRESS' in /etc/default/ganeti",
+                          words=("taken", "free"))  # fmt: skip
+    for port in sorted({made.ssh_port for made in configs} or {DEFAULT_SSH_PORT}):
+        yield Feature(f"port-{port}", f"port {port} (sshd)", port not in taken, "give another one (key ssh_port)",
+                      words=("taken", "free"))  # fmt: skip
+
+
+def read(configs: Iterable[ClusterConfig]) -> list[Feature]:
+    """All of them, for these clusters."""
+    configs = list(configs)
+    directory = Feature("state", f"directory: {names.STATE_DIR}", names.STATE_DIR.is_dir(),
+                        "reinstall the package ganeti-vcluster")  # fmt: skip
+    return [*_kernel(configs), *_programs(), directory, *_ports(configs)]

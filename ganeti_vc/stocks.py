@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""What this machine has of all that clusters take (capacity.LIMITS). Nothing is changed, and nothing tried out."""
+
+from __future__ import annotations
+
+import os
+import pwd
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ganeti_vc import capacity, files, names, sysctl
+from ganeti_vc.capacity import KIB, Stock
+from ganeti_vc.systemd import Systemd
+
+_CGROUPS = Path("/sys/fs/cgroup")
+#: Those whose files grow with the nodes. Any instance of the templates says what all have.
+_DAEMONS = ("ganeti-luxid@node1.service", "ganeti-wconfd@node1.service", "ganeti-vcluster-sshd@default.service")
+
+
+@dataclass
+class _Processes:
+    """What the processes that can be seen from here use, by user."""
+
+    instances: Counter[int] = field(default_factory=Counter)  #: of inotify
+    watches: Counter[int] = field(default_factory=Counter)
+    journald: int = 0  #: its pid
+
+
+def _processes() -> _Processes:
+    found = _Processes()
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            owner = process.stat().st_uid
+            if owner == 0 and (process / "comm").read_text() == "systemd-journal\n":
+                found.journald = int(process.name)
+            for descriptor in (process / "fd").iterdir():
+                if os.readlink(descriptor) == "anon_inode:inotify":
+                    found.instances[owner] += 1
+                    text = (process / "fdinfo" / descriptor.name).read_text()
+                    found.watches[owner] += text.count("inotify wd:")
+        except OSError:
+            continue  # it has ended meanwhile
+    return found
+
+
+def _open_files(pid: int) -> Stock:
+    """A process's limit of open files, and how many it has."""
+    line = next(
+        line for line in Path(f"/proc/{pid}/limits").read_text().splitlines() if line.startswith("Max open files")
+    )
+    soft = line.split()[3]
+    present = capacity.NO_LIMIT if soft == "unlimited" else int(soft)
+    return Stock(present, len(list(Path(f"/proc/{pid}/fd").iterdir())))
+
+
+def _cgroup(name: str) -> int | None:
+    """A figure of the control group this machine is in; None on a machine that is in none, and where it says "max"."""
+    text = files.read(_CGROUPS / name)
+    return int(text) if text and text.strip().isdecimal() else None
+
+
+def _memory() -> Stock:
+    lines = Path("/proc/meminfo").read_text().splitlines()
+    figures = {name: int(rest.split()[0]) * KIB for name, _, rest in (line.partition(":") for line in lines)}
+    total, used = figures["MemTotal"], figures["MemTotal"] - figures["MemAvailable"]
+    limit = _cgroup("memory.max")
+    if limit is not None and limit < total:
+        return Stock(limit, _cgroup("memory.current") or used)
+    return Stock(total, used)
+
+
+def _sysctls(processes: _Processes) -> Iterator[tuple[str, int | None, int]]:
+    """(key, value, how much is used)"""
+    # running/all, of the whole machine (proc(5)).
+    tasks = int(Path("/proc/loadavg").read_text().split()[3].partition("/")[2])
+    yield "kernel.pid_max", sysctl.value("kernel.pid_max"), tasks
+    yield "kernel.threads-max", sysctl.value("kernel.threads-max"), tasks
+    yield "fs.file-max", sysctl.value("fs.file-max"), int(Path("/proc/sys/fs/file-nr").read_text().split()[0])
+    try:
+        confd = pwd.getpwnam("gnt-confd").pw_uid
+    except KeyError:
+        confd = -1  # Ganeti is not installed, which is said elsewhere
+    for name, used in (("instances", processes.instances[confd]), ("watches", processes.watches[0])):
+        yield f"fs.inotify.max_user_{name}", sysctl.value(f"fs.inotify.max_user_{name}"), used
+    count = sysctl.value("net.netfilter.nf_conntrack_count") or 0
+    yield "net.netfilter.nf_conntrack_max", sysctl.value("net.netfilter.nf_conntrack_max"), count
+    yield "net.ipv6.neigh.default.gc_thresh3", sysctl.value("net.ipv6.neigh.default.gc_thresh3"), 0
+    yield "net.core.somaxconn", sysctl.value("net.core.somaxconn"), 0
+
+
+def read(systemd: Systemd) -> dict[str, Stock]:
+    """By the keys of capacity.LIMITS; what this machine does not have, or does not limit, is left out."""
+    processes = _processes()
+    disk = os.statvfs(names.STATE_DIR)
+    stocks = {
+        "memory": _memory(),
+        "disk": Stock(disk.f_blocks * disk.f_frsize, (disk.f_blocks - disk.f_bavail) * disk.f_frsize),
+        "processors": Stock(len(os.sched_getaffinity(0)) * capacity.CONNECT_TIMEOUT * 1000),
+        "files-of-a-daemon": Stock(min(systemd.service_property(unit, "LimitNOFILESoft", "t") for unit in _DAEMONS)),
+        "files-of-systemd": _open_files(1),
+        "units": Stock(capacity.UNITS, systemd.property("NNames", "u")),
+        "streams": _streams(systemd, processes.journald),
+    }
+    if disk.f_files:  # some file systems do not count them
+        stocks["inodes"] = Stock(disk.f_files, disk.f_files - disk.f_favail)
+    pids = _cgroup("pids.max")
+    if pids is not None:
+        stocks["pids.max"] = Stock(pids, _cgroup("pids.current") or 0)
+    for key, present, used in _sysctls(processes):
+        if present is not None:
+            stocks[key] = Stock(present, used)
+    return stocks
+
+
+def _streams(systemd: Systemd, journald: int) -> Stock:
+    used = len(list(Path("/run/systemd/journal/streams").glob("*")))
+    present = capacity.journald_streams(systemd.property("Version", "s"))
+    if journald:
+        present = min(present, _open_files(journald).present - capacity.JOURNALD_OWN_FILES)
+    return Stock(present, used)
