@@ -189,7 +189,7 @@ def request_reload() -> dict[str, str]:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Entry point of tools/manager: no argument, --reload, --ready CLUSTER, or --remove (for prerm)."""
+    """Entry point of tools/manager: no argument, --reload, --ready CLUSTER, --stopped CLUSTER, or --remove (for prerm)."""
     logging.basicConfig(format="%(message)s", level=logging.INFO)
     try:
         match list(argv):
@@ -208,8 +208,12 @@ def main(argv: Sequence[str]) -> int:
                 with connect() as systemd:
                     ready.wait(ClusterId(name), systemd)
                 return 0
+            case ["--stopped", name]:
+                with connect() as systemd:
+                    ready.wait_until_stopped(ClusterId(name), systemd)
+                return 0
     except VclusterError as err:
         print(err, file=sys.stderr)
         return err.exit_status
-    print("usage: manager [--reload | --ready CLUSTER | --remove]", file=sys.stderr)
+    print("usage: manager [--reload | --ready CLUSTER | --stopped CLUSTER | --remove]", file=sys.stderr)
     return 2

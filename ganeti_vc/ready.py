@@ -46,6 +46,11 @@ def wait(cluster: ClusterId, systemd: Systemd, progress: Callable[[Job], None] =
         _wait_for_address(master)
 
 
+def wait_until_stopped(cluster: ClusterId, systemd: Systemd) -> None:
+    """Wait for the stop jobs of the cluster's nodes. In a restart they are others, and there is nothing to wait for."""
+    systemd.jobs("StopUnit", [*(node.target for node in members(cluster)), cluster.sshd_service], mode="fail")
+
+
 def _windows(nodes: list[NodeId]) -> Iterator[list[NodeId]]:
     for at in range(0, len(nodes), WINDOW):
         yield nodes[at : at + WINDOW]

@@ -53,6 +53,7 @@ class Systemd:
         self._bus = DBus()
         self._removed: dict[str, str] = {}
         self._callback: Callable[..., None] | None = None
+        self._subscribed = False
 
     def __enter__(self) -> Systemd:
         try:
@@ -123,15 +124,20 @@ class Systemd:
         self._callback = removed
         self._bus.match_signal(_DESTINATION, _PATH, _MANAGER, b"JobRemoved", removed, None)
 
-    def jobs(self, method: str, units: Iterable[str], progress: Callable[[Job], None] = lambda _: None) -> list[Job]:
-        """StartUnit, StopUnit, RestartUnit or ReloadUnit for several units at once; returns when all have ended."""
+    def jobs(
+        self, method: str, units: Iterable[str], progress: Callable[[Job], None] = lambda _: None, mode: str = "replace"
+    ) -> list[Job]:
+        """StartUnit, StopUnit, RestartUnit or ReloadUnit for several units at once; returns when all have ended.
+
+        `mode`: what becomes of a job the unit has already (org.freedesktop.systemd1(5), StartUnit).
+        """
         self._note_jobs()
         waiting: dict[str, Job] = {}
         done = []
         for unit in units:
             job = Job(unit)
             try:
-                path = self.call(method, "ss", unit, "replace")
+                path = self.call(method, "ss", unit, mode)
             except DBusError as err:
                 job.result = str(err)
                 done.append(job)
@@ -187,7 +193,9 @@ class Systemd:
     def wait_for_change(self) -> None:
         """Return when a job has ended, or after a second: processes can die without one."""
         self._note_jobs()
-        self.call("Subscribe")
+        if not self._subscribed:
+            self.call("Subscribe")
+            self._subscribed = True
         self._bus.process()
         self._bus.wait(1_000_000)
         self._removed.clear()
