@@ -33,11 +33,10 @@ REPLACED = {
     "systemctl": "/usr/bin/systemctl",
     "socat": "/usr/bin/socat",
     "ganeti-watcher": "/usr/sbin/ganeti-watcher",
+    "gnt-cluster": "/usr/sbin/gnt-cluster",
     "gnt-node": "/usr/sbin/gnt-node",
 }
 SYSRQ = "/proc/sysrq-trigger"
-if not os.path.exists(SYSRQ):
-    REPLACED["gnt-cluster"] = "/usr/sbin/gnt-cluster"
 
 #: Read-only on a node, which must not take the machine down: `gnt-node powercycle` of a fake node writes to
 #: the first one and else calls reboot(2). As ProtectKernelTunables= has it, which would need a seccomp filter.

@@ -40,6 +40,17 @@ def test_nodes_are_forked_into_their_units(cluster: Machine) -> None:
     assert verify_errors(cluster) == []
 
 
+def test_mond_is_started_by_it(cluster: Machine) -> None:
+    unit = "ganeti-mond@node2.service"
+    pid, noded = show(cluster, unit, "MainPID"), show(cluster, NODED, "MainPID")
+    assert cluster.sh(f"ps -o comm=,ppid= -p {pid}").stdout.split() == ["ganeti-mond", "1"]
+    assert unit in cluster.get(f"/proc/{pid}/cgroup")
+    views = {cluster.sh(f"readlink /proc/{each}/ns/mnt").stdout for each in (pid, noded)}
+    assert len(views) == 1, "it sees what noded sees"
+    assert "NOTIFY_SOCKET" not in cluster.sh(f"tr '\\0' '\\n' </proc/{pid}/environ").stdout
+    assert cluster.sh("curl -sf http://192.0.2.11:1815/").stdout == "[1]"
+
+
 def test_it_takes_less_memory_and_less_time(cluster: Machine) -> None:
     private = "awk '/^Private/ {sum += $2} END {print sum}' /proc/$(systemctl show -P MainPID ganeti-noded@node2)/smaps_rollup"
     shared = int(cluster.sh(private).stdout)

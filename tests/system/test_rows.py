@@ -250,6 +250,17 @@ def test_node_oob(four: Machine) -> None:
     on_master(four, "gnt-node", "modify", "-f", "-O", "no", NODE3, check=False)
 
 
+def test_epo(four: Machine) -> None:
+    """Emergency power off, and on again with the instances that ran."""
+    add(four, "one", "-t", "diskless", "-n", NODE4)
+    on_master(four, "gnt-cluster", "epo", "-f", NODE4)
+    assert four.sh(f"pgrep -af {NODE4}", check=False).stdout == ""
+    assert nodes(four, "name,powered")[3] == [NODE4, "N"]
+    on_master(four, "gnt-cluster", "epo", "--on", "-f", NODE4)
+    assert nodes(four, "name,powered")[3] == [NODE4, "Y"]
+    assert "noded" in daemons(four)[NODE4] and listed(four, "status") == [["running"]]
+
+
 def main_pids(machine: Machine) -> dict[str, str]:
     return {node: machine.run("systemctl", "show", "-P", "MainPID", f"ganeti-noded@{node}").stdout.strip()
             for node in (NODE1, NODE2, NODE3, NODE4)}  # fmt: skip

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections import Counter
 
 from tests.machine import Machine
-from tests.system.look import CANDIDATE, daemons, on_master, strays, verify_errors
+from tests.system.look import CANDIDATE, active, daemons, on_master, strays, verify_errors
 
 CONF = "/etc/ganeti-vcluster/default.conf"
 DATA = "/var/lib/ganeti-vcluster/default"
@@ -105,3 +105,21 @@ def test_interrupted_it_goes_on(machine: Machine) -> None:
     machine.run("gnt-vcluster", "up", "--join", "seeding")
     assert verify_errors(machine) == [] and "node12" in on_master(machine, "gnt-node", "list")
     assert machine.sh("ls -d /run/ganeti-vcluster/seed-*", check=False).stdout == ""
+
+
+def test_many_nodes_are_started_and_stopped_at_once(machine: Machine) -> None:
+    """More than systemd is left to start by itself, beside another cluster that does not notice."""
+    machine.run("gnt-vcluster", "destroy", "--yes")
+    machine.run("gnt-vcluster", "up", "small", "--nodes", "2")
+    machine.run("gnt-vcluster", "up", "--nodes", "52", "--shared-key")
+    small = {f"node{n}.small": daemons(machine, "small")[f"node{n}.small"] for n in (1, 2)}
+    found = daemons(machine)
+    # mond only where it is a master candidate
+    assert found["node10"] == CANDIDATE and all(found[f"node{n}"] == ["noded"] for n in range(11, 53))
+    assert on_master(machine, "gnt-node", "list", "--no-headers").count("?") == 0 and strays(machine) == ""
+    machine.run("systemctl", "restart", "ganeti-vcluster@default.target")
+    assert daemons(machine) == found
+    machine.run("gnt-vcluster", "stop")
+    assert machine.sh("pgrep -af ganeti | grep 198.18", check=False).stdout == ""
+    assert active(machine, "ganeti-*@node[0-9]*.service") == active(machine, "ganeti-*@node*.small.service")
+    assert daemons(machine, "small") == small
