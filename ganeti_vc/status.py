@@ -32,7 +32,6 @@ CLUSTER_FIELDS = {
     "master": "Master",
     "state": "State",
 }
-_CGROUPS = Path("/sys/fs/cgroup")
 
 
 @dataclass(frozen=True)
@@ -72,11 +71,7 @@ def roles(nodes: Iterable[NodeId], master: NodeId | None) -> dict[str, str]:
 def memory_of(node: NodeId) -> int:
     """Proportional memory of a node's processes in bytes (smaps_rollup: shared pages are shared out)."""
     total = 0
-    root = _CGROUPS / "ganeti.slice" / names.ALL_SLICE / node.slice
-    if not root.exists():
-        # With a '-' in its name the slice is nested deeper (systemd.slice(5)).
-        root = next(iter(_CGROUPS.glob(f"ganeti.slice/**/{node.slice}")), root)
-    for directory, _, _ in os.walk(root):
+    for directory, _, _ in os.walk(node.control_group):
         try:
             pids = (Path(directory) / "cgroup.procs").read_text().split()
         except OSError:
