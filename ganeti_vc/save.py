@@ -107,4 +107,4 @@ def _check_still(before: Sequence[NodeId], nodes: Sequence[NodeId]) -> None:
 
 def describe(made: ClusterConfig, state: str, directory: Path) -> About:
     """What is to be known of a snapshot of this cluster, whose files are in `directory`."""
-    return About(int(time.time()), len(made.nodes), state, ganeti.version(), snapshots.size(directory))
+    return About(round(time.time(), 3), len(made.nodes), state, ganeti.version(), snapshots.size(directory))

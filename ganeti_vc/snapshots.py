@@ -45,7 +45,7 @@ SCHEMA = 1
 class About:
     """What is known of a snapshot."""
 
-    created: int  #: seconds since 1970
+    created: float  #: seconds since 1970
     nodes: int
     state: str  #: stopped, running, or live: with unfinished jobs
     ganeti: str  #: Ganeti's version
