@@ -67,6 +67,9 @@ def frozen(nodes: Sequence[NodeId]) -> Iterator[None]:
                                 f"first: gnt-vcluster stop {node.cluster.name}")  # fmt: skip
     own = {node: switch for node, switch in switches.items() if switch.read_text().strip() == "0"}
     mounts = [disks.mount_point(node) for node in nodes if disks.is_mounted(node)]
+    if not (own or mounts):
+        yield
+        return
     files.write(names.FROZEN, "".join(f"{path}\n" for path in (*mounts, *own.values())))
     with subprocess.Popen([_THAW], env=BASE_ENVIRONMENT, stdin=subprocess.PIPE, start_new_session=True,
                           close_fds=False) as guard:  # fmt: skip

@@ -78,6 +78,7 @@ def restore(
             made = config.load(cluster)
         else:
             made = _exchange(snapshot, journal, systemd, progress)
+        up.adopt(cluster)
         outcome = up.Outcome(made, [f"restore {snapshot.name}"])
         if keep:
             outcome.changes.append(f"keep the state before as {keep}")

@@ -303,7 +303,7 @@ def up(cluster: ClusterId, wishes: Wishes, progress: Progress) -> Outcome:
         if config.exists(cluster):
             made = existing_config(cluster, wishes)
             _check_machine(made, wishes)
-            _adopt(cluster)
+            adopt(cluster)
             outcome = Outcome(made)
         else:
             made, text = new_config(cluster, wishes)
@@ -313,7 +313,7 @@ def up(cluster: ClusterId, wishes: Wishes, progress: Progress) -> Outcome:
         return _finish(made, wishes, systemd, progress, outcome)
 
 
-def _adopt(cluster: ClusterId) -> None:
+def adopt(cluster: ClusterId) -> None:
     """A cluster that a `gnt-vcluster run` left which was killed, and that is asked for, is one like any other."""
     with files.try_lock(cluster.throwaway) as nobodys:
         if nobodys:
