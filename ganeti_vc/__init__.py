@@ -4,8 +4,8 @@
 The layers, from the user inwards; each imports only from those below it:
 
     cli         the command gnt-vcluster
-    operations  up, scale, destroy, status, qa, bench, doctor; manager; plan, steps, apply, which they share
-    systems     systemd, cgroups, network, hosts, sshd, nodedir, ganeti, sysctl, stocks: one module per thing we change
+    operations  up, scale, destroy, save, restore, throwaway, status, qa, bench, doctor; manager; plan, steps, apply, which they share
+    systems     systemd, cgroups, network, hosts, sshd, nodedir, ganeti, sysctl, stocks, freezer, snapshots, swap: one per thing we change
     model       config, keys, names, addresses, daemons, observed, capacity: pure
 """
 

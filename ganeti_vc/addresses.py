@@ -8,6 +8,7 @@ In a /24 it is upstream's (tools/vcluster-setup): cluster .1, nodes .10 to .99, 
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -68,3 +69,16 @@ class AddressPlan:
     def instance(self, index: int) -> Address:
         """Address of the instance name with this index, counted from 0."""
         return self.network[self._first_instance + index]
+
+
+def many_networks(nodes: int, instances: int) -> Iterator[Network]:
+    """Networks for many clusters side by side: the usual ones, then equal parts of the largest of them."""
+    yield from DEFAULT_NETWORKS[:-1]
+    large = DEFAULT_NETWORKS[-1]
+    for length in range(24, large.prefixlen - 1, -1):
+        parts: Iterator[Network] = iter(large.subnets(new_prefix=length))
+        first = next(parts)
+        if AddressPlan(first).fits(nodes, instances):
+            yield first
+            yield from parts
+            return

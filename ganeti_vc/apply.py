@@ -4,13 +4,12 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import shutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
-from ganeti_vc import disks, files, ganeti, hosts, names, network, nodedir, sshd, steps, view, volumes
+from ganeti_vc import disks, files, ganeti, hosts, names, network, nodedir, sshd, steps, swap, view, volumes
 from ganeti_vc.config import ClusterConfig
 from ganeti_vc.errors import StepFailed
 from ganeti_vc.names import ClusterId, NodeId
@@ -111,9 +110,18 @@ def _stop(systemd: Systemd, units: tuple[str, ...], patterns: tuple[str, ...]) -
         systemd.reset_failed(unit.name)
 
 
-def alone(say: Callable[[str], None]) -> contextlib.AbstractContextManager[None]:
+def one_at_a_time(say: Callable[[str], None]) -> contextlib.AbstractContextManager[None]:
     """Only one command at a time changes clusters on a machine; the next one says so and waits."""
     return files.lock(names.CONFIG_DIR, lambda: say("waiting for another gnt-vcluster to end"))
+
+
+@contextlib.contextmanager
+def alone(say: Callable[[str], None]) -> Iterator[None]:
+    """The same, after what a `snapshot restore` that was killed has left is dealt with."""
+    with one_at_a_time(say):
+        with files.lock(names.STATE_DIR):
+            swap.settle(all_of_them=True)
+        yield
 
 
 def apply(step: steps.Step, systemd: Systemd) -> None:
@@ -147,12 +155,7 @@ def apply(step: steps.Step, systemd: Systemd) -> None:
                 path.rename(step.trash)
                 _remove(step.trash)
         case steps.RemoveEmpty(paths):
-            for path in paths:
-                try:
-                    path.rmdir()
-                except OSError as err:
-                    if err.errno not in (errno.ENOENT, errno.ENOTEMPTY):
-                        raise
+            files.remove_empty(*paths)
         case steps.Link(path, target):
             files.symlink(path, target)
         case steps.MakeKey(cluster):

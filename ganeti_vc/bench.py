@@ -29,7 +29,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ganeti_vc import VERSION, apply, cgroups, config, destroy, files, ganeti, initext, keys, ready, up, view
+from ganeti_vc import VERSION, apply, cgroups, config, destroy, files, ganeti, initext, keys, names, ready, up, view
 from ganeti_vc.benchdata import HELPERS, NEEDED, OPERATIONS, Cost, Daemon, Idle, Result, Sample
 from ganeti_vc.config import ClusterConfig
 from ganeti_vc.errors import StepFailed, UsageError
@@ -42,7 +42,7 @@ from ganeti_vc.systemd import Systemd, connect
 OWN_KEYS = ("name", "domain", "nodes", "instances", "address")
 #: Seconds until a new cluster has done what it does after its start.
 SETTLE = 5.0
-SYSTEM = cgroups.ROOT / "system.slice"
+SYSTEM = names.CGROUPS / "system.slice"
 #: Groups in system.slice that work for the cluster, besides those of ours.
 HELPING = ("systemd-journald.service", "dbus.service")
 
@@ -134,9 +134,9 @@ def _read(nodes: Collection[NodeId]) -> _Reading:
         other_nodes=_others(cgroups.ALL_NODES, has_ours),
         system=cgroups.cpu_seconds(SYSTEM),
         other_system=_others(SYSTEM, lambda name: name in HELPING or _is_ours(name, nodes)),
-        systemd=cgroups.cpu_seconds(cgroups.ROOT / "init.scope"),
+        systemd=cgroups.cpu_seconds(names.CGROUPS / "init.scope"),
         command=own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime,
-        machine=cgroups.cpu_seconds(cgroups.ROOT),
+        machine=cgroups.cpu_seconds(names.CGROUPS),
     )
 
 
@@ -246,7 +246,7 @@ class _Bench:
                 )  # fmt: skip
 
         for node in self._nodes:
-            for group in cgroups.of_node(node).glob(f"ganeti-*@{node.name}.service"):
+            for group in node.control_group.glob(f"ganeti-*@{node.name}.service"):
                 add(group.name.removeprefix("ganeti-").partition("@")[0], group)
         for group in SYSTEM.glob("ganeti-*.service"):
             if _is_ours(group.name, self._nodes):

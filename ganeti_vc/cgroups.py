@@ -8,20 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ganeti_vc import names
-from ganeti_vc.names import NodeId
 
-ROOT = Path("/sys/fs/cgroup")
 #: Parent of the slices of all nodes.
-ALL_NODES = ROOT / "ganeti.slice" / names.ALL_SLICE
-
-
-def of_node(node: NodeId) -> Path:
-    """The control group of a node's slice."""
-    path = ALL_NODES / node.slice
-    if not path.exists():
-        # With a '-' in its name the slice is nested deeper (systemd.slice(5)).
-        path = next(iter(ROOT.glob(f"ganeti.slice/**/{node.slice}")), path)
-    return path
+ALL_NODES = names.CGROUPS / "ganeti.slice" / names.ALL_SLICE
 
 
 def processes(group: Path) -> Iterator[tuple[str, int]]:

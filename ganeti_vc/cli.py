@@ -14,6 +14,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from ganeti_vc import (
+    apply,
     bench,
     benchdata,
     benchpage,
@@ -23,11 +24,16 @@ from ganeti_vc import (
     files,
     ganeti,
     inside,
+    names,
     output,
     parser,
     qa,
+    restore,
+    save,
+    snapshots,
     status,
     sysctl,
+    throwaway,
     up,
     view,
 )
@@ -235,15 +241,18 @@ def do_scale(args: argparse.Namespace) -> int:
 
 def do_destroy(args: argparse.Namespace) -> int:
     cluster = status.default_cluster(args.cluster)
-    destroy.check_exists(cluster)
+    destroy.check_exists(cluster, args.snapshots)
     if args.dry_run:
-        return _show_dry_run([str(step) for step in destroy.steps(cluster)], args)
+        doomed = [one.id for one in snapshots.every(cluster)] if args.snapshots else []
+        return _show_dry_run([*map(str, destroy.steps(cluster)), *(f"delete {one.directory}" for one in doomed)], args)
     if not args.yes:
         if not sys.stdin.isatty():
             raise UsageError(f"destroying {cluster.name} removes its data", "say --yes")
         if input(f"Destroy the cluster {cluster.name} with all its data ({cluster.directory})? [y/N] ").lower() != "y":
             raise VclusterError("nothing was changed")
-    destroy.destroy(cluster, _progress(args))
+    destroy.destroy(cluster, _progress(args), args.snapshots)
+    if left := snapshots.every(cluster):
+        _progress(args).say(f"{len(left)} snapshots of {cluster.name} are kept: gnt-vcluster snapshot list")
     if args.json:
         output.print_json({"cluster": cluster.name, "destroyed": True})
     return 0
@@ -339,20 +348,106 @@ def do_doctor(args: argparse.Namespace) -> int:
     return 0
 
 
+def _snapshot_of(args: argparse.Namespace, name: str) -> names.SnapshotId:
+    if not names.is_snapshot_name(name):
+        raise UsageError(f"{name!r} cannot name a snapshot", "use letters, digits and _.+-, at most 64")
+    return status.default_cluster(args.cluster).snapshot(name)
+
+
+def do_save(args: argparse.Namespace) -> int:
+    snapshot = _snapshot_of(args, args.name)
+    if args.dry_run:
+        return _show_dry_run(save.dry_run(snapshot), args)
+    begin = time.monotonic()
+    saved = save.save(snapshot, args.live, _progress(args))
+    seconds, about = time.monotonic() - begin, saved.snapshot.about
+    if args.json:
+        output.print_json({**saved.snapshot.document(), "seconds": round(seconds, 1),
+                           "stood_still": round(saved.stood_still, 2)})  # fmt: skip
+    else:
+        stood_still = f", in which the nodes stood still for {saved.stood_still:.1f} s" if saved.stood_still else ""
+        print(f"Snapshot {snapshot.name} of {snapshot.cluster.name} is saved: {about.nodes} nodes, "
+              f"{about.size / 2**20:.0f} MiB ({seconds:.1f} s{stood_still}).")  # fmt: skip
+    return 0
+
+
+def do_restore(args: argparse.Namespace) -> int:
+    snapshot = _snapshot_of(args, args.name)
+    keep = _snapshot_of(args, args.keep).name if args.keep else ""
+    if args.dry_run:
+        return _show_dry_run(restore.dry_run(snapshot, keep, not args.no_start), args)
+    begin = time.monotonic()
+    outcome = restore.restore(snapshot, keep, not args.no_start, _progress(args))
+    seconds = time.monotonic() - begin
+    if args.json:
+        output.print_json({**outcome.document(), "snapshot": snapshot.name, "seconds": round(seconds, 1)})
+    else:
+        print(f"Cluster {snapshot.cluster.name} is what it was in {snapshot.name}: "
+              f"{len(outcome.cluster.nodes)} nodes ({seconds:.1f} s).")  # fmt: skip
+    return 0
+
+
+def do_snapshots(args: argparse.Namespace) -> int:
+    with files.try_lock(names.CONFIG_DIR) as nobody_works:
+        if nobody_works:
+            snapshots.clean()
+    found = snapshots.every(None if args.cluster is None else status.default_cluster(args.cluster))
+    if args.json:
+        output.print_json({"snapshots": [snapshot.document() for snapshot in found]})
+    else:
+        _print_table(snapshots.FIELDS, [snapshot.row() for snapshot in found], args)
+    return 0
+
+
+def do_delete(args: argparse.Namespace) -> int:
+    snapshot = _snapshot_of(args, args.name)
+    snapshots.load(snapshot)
+    if args.dry_run:
+        return _show_dry_run([f"delete {snapshot.directory}"], args)
+    with apply.alone(_progress(args).say):
+        snapshots.clean()
+        snapshots.delete(snapshots.load(snapshot).id)
+    if args.json:
+        output.print_json({"snapshot": snapshot.name, "cluster": snapshot.cluster.name, "deleted": True})
+    return 0
+
+
+SNAPSHOT_ACTIONS: dict[str, Callable[[argparse.Namespace], int]] = {
+    "save": do_save, "restore": do_restore, "list": do_snapshots, "delete": do_delete,
+}  # fmt: skip
+
+
+def do_snapshot(args: argparse.Namespace) -> int:
+    return SNAPSHOT_ACTIONS[args.action](args)
+
+
+def do_run(args: argparse.Namespace) -> int:
+    argv = [*args.words, *args.remainder]
+    if not argv:
+        raise UsageError("no command is given", "gnt-vcluster run [OPTION...] [--] COMMAND [ARGUMENT...]")
+    if args.snapshot and (args.nodes or args.instances):
+        raise UsageError("--nodes and --instances do not go together with --from", "a snapshot has its own")
+    found = snapshots.find(args.snapshot).id if args.snapshot else None
+    return throwaway.run(argv, throwaway.wishes_for(args.nodes, args.instances), found, _progress(args))
+
+
 COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "up": do_up, "create": do_create, "status": do_status, "list": do_list, "exec": do_exec, "shell": do_shell,
     "logs": do_logs, "start": do_power, "stop": do_power, "restart": do_power, "scale": do_scale,
     "destroy": do_destroy, "doctor": do_doctor, "qa": do_qa, "bench": do_bench,
+    "snapshot": do_snapshot, "run": do_run,
 }  # fmt: skip
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
     """Arguments as a namespace; what stands behind `--` is left as it is, in `remainder`."""
-    argv, remainder = list(argv), []
-    if {"exec", "qa"} & set(argv) and "--" in argv:
+    argv, behind = list(argv), []
+    if {"exec", "qa", "run"} & set(argv) and "--" in argv:
         at = argv.index("--")
-        argv, remainder = argv[:at], argv[at + 1 :]
+        argv, behind = argv[:at], argv[at:]
     args = parser.build().parse_args(argv)
+    # Where a command was given before it, the `--` is the command's own.
+    remainder = behind if getattr(args, "words", None) else behind[1:]
     args.remainder = remainder
     return args
 

@@ -7,6 +7,7 @@ import ipaddress
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from configobj import ConfigObj, ConfigObjError, flatten_errors, get_extra_values
@@ -133,12 +134,14 @@ def key_error(config: ClusterConfig, key: str, what: str, hint: str) -> ConfigEr
     return _Reporter(config.source).error("cluster", key, what, hint)
 
 
-def parse(cluster: ClusterId, text: str, written: bool = True) -> ClusterConfig:
+def parse(cluster: ClusterId, text: str, written: bool = True, source: Path | None = None) -> ClusterConfig:
     """Read and check one configuration.
 
-    Raises ConfigError that names file, line, section and key. `written`: the file exists already.
+    Raises ConfigError that names file, line, section and key. `written`: the file exists already, as `source`
+    if that is not its usual name.
     """
-    reporter = _Reporter(*((str(cluster.config_file), text) if written else (f"new cluster {cluster.name}",)))
+    file = str(source or cluster.config_file)
+    reporter = _Reporter(*((file, text) if written else (f"new cluster {cluster.name}",)))
     try:
         raw = ConfigObj(text.splitlines(), configspec=configspec(), interpolation=False, raise_errors=True)
     except ConfigObjError as err:

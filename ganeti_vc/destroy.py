@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from ganeti_vc import apply, cgroups, config, files, names, plan
+from ganeti_vc import apply, cgroups, config, files, names, plan, snapshots
 from ganeti_vc.errors import VclusterError
 from ganeti_vc.names import ClusterId
 from ganeti_vc.output import Progress
@@ -11,14 +11,20 @@ from ganeti_vc.steps import Discard, ReloadSystemd, Remove, Step, StopUnits
 from ganeti_vc.systemd import Systemd, connect
 
 
-def check_exists(cluster: ClusterId) -> None:
-    """Raises VclusterError when nothing of this cluster is there."""
-    if not (
+def exists(cluster: ClusterId) -> bool:
+    """Whether anything of this cluster is there, its snapshots apart."""
+    return (
         config.exists(cluster)
         or cluster.directory.exists()
         or Discard(cluster.directory).trash.exists()
+        or cluster.restore_directory.exists()
         or cluster in plan.known_clusters(apply.observe({}))
-    ):
+    )
+
+
+def check_exists(cluster: ClusterId, with_snapshots: bool = False) -> None:
+    """Raises VclusterError when nothing of this cluster is there."""
+    if not (exists(cluster) or with_snapshots and snapshots.every(cluster)):
         raise VclusterError(f"there is no cluster {cluster.name}", "gnt-vcluster list shows those there are")
 
 
@@ -32,10 +38,11 @@ def steps(cluster: ClusterId) -> list[Step]:
     ]
 
 
-def destroy(cluster: ClusterId, progress: Progress) -> None:
-    """Stop a cluster and remove it with its data; with the last one the manager ends, too."""
+def destroy(cluster: ClusterId, progress: Progress, with_snapshots: bool = False) -> None:
+    """Stop a cluster and remove it with its data; with the last one the manager ends, too. Its snapshots stay,
+    unless told otherwise."""
     with apply.alone(progress.say):
-        check_exists(cluster)
+        check_exists(cluster, with_snapshots)
         *todo, last = steps(cluster)
         with connect() as systemd, progress.step(f"removing {cluster.name}", total=len(todo)) as advance:
             with files.lock(names.STATE_DIR):
@@ -43,7 +50,12 @@ def destroy(cluster: ClusterId, progress: Progress) -> None:
             # Without the lock: the manager takes it to take its traces away.
             if set(config.declared()) <= {cluster}:
                 stop_everything(systemd)
+            if with_snapshots:
+                for snapshot in snapshots.every(cluster):
+                    snapshots.delete(snapshot.id)
             apply.apply(last, systemd)
+        cluster.throwaway.unlink(missing_ok=True)
+        files.remove_empty(names.RUNS_DIR)
 
 
 def stop_everything(systemd: Systemd) -> None:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import shutil
@@ -92,6 +93,16 @@ def symlink(path: Path, target: str) -> None:
     temporary.rename(path)
 
 
+def remove_empty(*directories: Path) -> None:
+    """Remove directories in which nothing is."""
+    for path in directories:
+        try:
+            path.rmdir()
+        except OSError as err:
+            if err.errno not in (errno.ENOENT, errno.ENOTEMPTY):
+                raise
+
+
 @contextlib.contextmanager
 def lock(directory: Path, waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
     """Hold the lock on one of the package's directories; while another has it, call `waiting` once.
@@ -110,5 +121,24 @@ def lock(directory: Path, waiting: Callable[[], None] = lambda: None) -> Iterato
             waiting()
             fcntl.flock(fd, fcntl.LOCK_EX)
         yield
+    finally:
+        os.close(fd)
+
+
+@contextlib.contextmanager
+def try_lock(path: Path) -> Iterator[bool]:
+    """Hold the lock on a file or directory if nobody has it; yields whether. A missing one cannot be locked."""
+    try:
+        fd = os.open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        yield False
+        return
+    try:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
     finally:
         os.close(fd)

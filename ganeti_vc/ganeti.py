@@ -87,6 +87,29 @@ def command(node: NodeId, *argv: str, check: bool = True) -> subprocess.Complete
     return run(argv, prefix=node.enter, check=check)
 
 
+_UNFINISHED = {"queued", "waiting", "canceling", "running"}
+
+
+def is_finished(job: str) -> bool:
+    """Whether a job, by the text of its file in the queue, will not change any more (jqueue._QueuedJob.CalcStatus)."""
+    return not _UNFINISHED & {op["status"] for op in json.loads(job)["ops"]}
+
+
+def unfinished_job(master: NodeId, finished: set[str]) -> str | None:
+    """One of the jobs that run or wait, by the master's files, so that it need not answer.
+
+    `finished` are names of files that need not be read; those that have come to an end are added.
+    """
+    for path in sorted((master.data_dir / "queue").glob("job-*")):
+        if path.name in finished:
+            continue
+        text = files.read(path)  # None: it was archived meanwhile
+        if text is not None and not is_finished(text):
+            return path.name.removeprefix("job-")
+        finished.add(path.name)
+    return None
+
+
 def init_command(config: ClusterConfig) -> list[str]:
     """`gnt-cluster init` for this cluster. Nothing of root's ssh or /etc/hosts is left to Ganeti."""
     first, settings = config.nodes[0], config.ganeti

@@ -22,7 +22,7 @@ from collections.abc import Sequence
 
 import sdnotify
 
-from ganeti_vc import apply, config, destroy, files, names, plan, ready, sshd
+from ganeti_vc import apply, config, destroy, files, freezer, names, plan, ready, sshd, swap
 from ganeti_vc.config import ClusterConfig
 from ganeti_vc.errors import VclusterError
 from ganeti_vc.names import ClusterId
@@ -60,6 +60,9 @@ def reconcile(systemd: Systemd) -> dict[str, str]:
         if not names.GANETI_RUN_DIR.exists():
             names.MADE_GANETI_RUN_DIR.touch()
             names.GANETI_RUN_DIR.mkdir()
+        if freezer.left_frozen():
+            freezer.thaw()
+        swap.settle(all_of_them=False)
         good, bad = read_configs()
         apply.apply_all(plan.undeclared({*good, *bad}, apply.observe({})), systemd, _log_step)
         observed = apply.observe(good)

@@ -15,6 +15,8 @@ from pathlib import Path
 
 CONFIG_DIR = Path("/etc/ganeti-vcluster")
 STATE_DIR = Path("/var/lib/ganeti-vcluster")
+#: Clusters' directories begin with no dot.
+SNAPSHOT_DIR, RUNS_DIR = STATE_DIR / ".snapshots", STATE_DIR / ".runs"
 RUN_DIR = Path("/run/ganeti-vcluster")
 #: NODE -> its node directory, for the `Condition*=` and `EnvironmentFile=` lines of the unit templates.
 REGISTRY_DIR = RUN_DIR / "nodes"
@@ -33,6 +35,9 @@ SYSCTL_FILE = Path("/etc/sysctl.d/60-ganeti-vcluster.conf")
 #: that we made it.
 GANETI_RUN_DIR, MADE_GANETI_RUN_DIR = Path("/run/ganeti"), RUN_DIR / "made-run-ganeti"
 MANAGER_SOCKET = RUN_DIR / "manager.socket"
+#: What stands still just now (ganeti_vc/freezer.py), for tools/thaw.
+FROZEN = RUN_DIR / "frozen"
+CGROUPS = Path("/sys/fs/cgroup")
 
 #: Ganeti's Python modules, by the link that follows the installed version.
 GANETI_PYTHON = "/usr/share/ganeti/default"
@@ -49,6 +54,7 @@ MAX_DEVICE = 13
 
 _CLUSTER_RE = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?")
 _LABEL_RE = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?")
+_SNAPSHOT_RE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,63}")
 
 
 def is_cluster_id(text: str) -> bool:
@@ -59,6 +65,11 @@ def is_cluster_id(text: str) -> bool:
 def is_host_name(text: str) -> bool:
     """Whether `text` is a lower-case host name, with or without a domain (RFC 1123)."""
     return len(text) <= 253 and all(_LABEL_RE.fullmatch(label) and len(label) <= 63 for label in text.split("."))
+
+
+def is_snapshot_name(text: str) -> bool:
+    """Whether `text` can name a snapshot (it becomes the name of a directory)."""
+    return bool(_SNAPSHOT_RE.fullmatch(text))
 
 
 @dataclass(frozen=True, order=True)
@@ -94,6 +105,20 @@ class ClusterId:
     def marker(self) -> Path:
         """Exists while `up` runs `gnt-cluster init`: what it left half-made is ours to clear."""
         return self.directory / ".init-in-progress"
+
+    @property
+    def throwaway(self) -> Path:
+        """Exists as long as the cluster of a `gnt-vcluster run`, which holds its lock."""
+        return RUNS_DIR / self.name
+
+    @property
+    def restore_directory(self) -> Path:
+        """Exists while `snapshot restore` works (ganeti_vc/swap.py)."""
+        return STATE_DIR / f".{self.name}.restore"
+
+    @property
+    def snapshots(self) -> Path:
+        return SNAPSHOT_DIR / self.name
 
     @property
     def ledger(self) -> Path:
@@ -149,6 +174,21 @@ class ClusterId:
     def node(self, name: str) -> NodeId:
         return NodeId(self, name)
 
+    def snapshot(self, name: str) -> SnapshotId:
+        return SnapshotId(self, name)
+
+
+@dataclass(frozen=True, order=True)
+class SnapshotId:
+    """One snapshot of a cluster, which need not exist any more."""
+
+    cluster: ClusterId
+    name: str
+
+    @property
+    def directory(self) -> Path:
+        return self.cluster.snapshots / self.name
+
 
 @dataclass(frozen=True, order=True)
 class NodeId:
@@ -203,6 +243,12 @@ class NodeId:
     def watcher_drop_in(self) -> Path:
         """Exists only where the watcher's interval is not the packaged one."""
         return LINK_DIR / f"ganeti-watcher@{self.name}.timer.d" / "interval.conf"
+
+    @property
+    def control_group(self) -> Path:
+        """Where systemd keeps the node's processes: with a '-' in its name a slice is nested (systemd.slice(5))."""
+        words = self.slice.removesuffix(".slice").split("-")
+        return CGROUPS.joinpath(*(f"{'-'.join(words[:count])}.slice" for count in range(1, len(words) + 1)))
 
     def service(self, daemon: str) -> str:
         """Unit of one daemon of this node; `daemon` as in daemons.py, for example ``noded``."""

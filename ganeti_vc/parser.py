@@ -92,6 +92,46 @@ def _words(text: str) -> tuple[str, ...]:
     return tuple(text.split(","))
 
 
+def _snapshot(parser: argparse.ArgumentParser) -> None:
+    _cluster(parser)
+    parser.add_argument("name", metavar="NAME", help="name of the snapshot")
+
+
+def _snapshot_commands(parser: argparse.ArgumentParser) -> None:
+    commands = parser.add_subparsers(dest="action", metavar="ACTION", required=True, parser_class=Parser)
+
+    def add(name: str, text: str) -> argparse.ArgumentParser:
+        return commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.", epilog=EPILOG)
+
+    save = add(
+        "save", "keep the present state of a cluster, which may run on: its configuration file and all its nodes"
+    )
+    _snapshot(save)
+    save.add_argument(
+        "--live", action="store_true", help="even while jobs run; the snapshot has them as after a power cut"
+    )
+    _dry_run(save)
+    _json(save)
+
+    restore = add("restore", "make a cluster what it was, and start it; its present state is lost")
+    _snapshot(restore)
+    restore.add_argument(
+        "--keep", metavar="OTHER", default="", help="keep the present state as a snapshot of this name"
+    )
+    restore.add_argument("--no-start", action="store_true", help="leave the cluster stopped")
+    _dry_run(restore)
+    _json(restore)
+
+    listing = add("list", "list the snapshots of a cluster, or of all clusters")
+    listing.add_argument("cluster", nargs="?", metavar="CLUSTER", help="name of the cluster (default: all)")
+    _listing(listing, "snapshot, cluster, nodes, created, state, ganeti, size")
+
+    delete = add("delete", "delete a snapshot")
+    _snapshot(delete)
+    _dry_run(delete)
+    _json(delete)
+
+
 def build() -> Parser:
     parser = Parser(
         prog="gnt-vcluster",
@@ -182,6 +222,20 @@ def build() -> Parser:
     doctor.add_argument("--dry-run", action="store_true", help="show what --fix would do and change nothing")
     _listing(doctor, "what, needed, present, nodes, state, remedy")
 
+    _snapshot_commands(add("snapshot", "save, restore, list and delete snapshots of clusters"))
+
+    run = add(
+        "run", "run a command on the master of a new cluster, with its exit status kept, and remove the cluster again"
+    )
+    run.usage = "gnt-vcluster run [--nodes N] [--instances M] [--from SNAPSHOT] [--] COMMAND [ARGUMENT...]"
+    run.add_argument("--nodes", type=_count, metavar="N", help="number of nodes (default: 3)")
+    run.add_argument(
+        "--instances", type=_count_or_zero, metavar="M", help="number of diskless instances (default: none)"
+    )
+    run.add_argument("--from", dest="snapshot", metavar="SNAPSHOT",
+                     help="restore this snapshot, NAME or CLUSTER/NAME, instead of making a new cluster; its own must not exist now")  # fmt: skip
+    run.add_argument("words", nargs=argparse.REMAINDER, metavar="COMMAND", help="the command and its arguments")
+
     qa = add("qa", "run Ganeti's own QA suite (package ganeti-testsuite) on a new cluster, and remove that again")
     qa.usage = "gnt-vcluster qa [CLUSTER] [OPTION...] [-- OPTION-OF-GANETI-QA...]"
     qa.add_argument("cluster", nargs="?", default="qa", metavar="CLUSTER", help="name of the new cluster (default: qa)")
@@ -216,6 +270,7 @@ def build() -> Parser:
     destroy = add("destroy", "stop a cluster and remove it with all its data")
     _cluster(destroy)
     destroy.add_argument("--yes", action="store_true", help="do not ask")
+    destroy.add_argument("--snapshots", action="store_true", help="delete its snapshots, too, which otherwise stay")
     _dry_run(destroy)
     _json(destroy)
     return parser

@@ -346,6 +346,20 @@ def member_nodes(cluster: ClusterId, observed: Observed) -> list[NodeId]:
     return cluster.members(observed.links)
 
 
+def stopped(cluster: ClusterId, observed: Observed) -> list[Step]:
+    """Stop a cluster, with whatever else runs on its nodes, and release the nodes' disks."""
+    nodes = member_nodes(cluster, observed)
+    stored = {node for node in (*observed.disks, *observed.volumes) if node.cluster == cluster}
+    return [_stop(cluster, nodes), *_storage_gone(stored, observed)]
+
+
+def _stop(cluster: ClusterId, nodes: Iterable[NodeId]) -> StopUnits:
+    return StopUnits(
+        (cluster.target, *(node.target for node in nodes)),
+        (*cluster.units, *(pattern for node in nodes for pattern in (node.unit_pattern, node.slice))),
+    )
+
+
 def nodes_gone(cluster: ClusterId, nodes: Iterable[NodeId], observed: Observed) -> list[Step]:
     """Stop nodes and unlink them from their cluster. Their directories stay."""
     nodes = list(nodes)
@@ -380,12 +394,7 @@ def cluster_gone(cluster: ClusterId, observed: Observed, last: bool) -> list[Ste
         if path.parent.name == f"{names.ALL_TARGET}.wants" and path.name in (cluster.target, cluster.ready_service)
     ]
     if nodes or links:
-        steps.append(
-            StopUnits(
-                (cluster.target, *(node.target for node in nodes)),
-                (*cluster.units, *(pattern for node in nodes for pattern in (node.unit_pattern, node.slice))),
-            )
-        )
+        steps.append(_stop(cluster, nodes))
         steps += [step for step in nodes_gone(cluster, nodes, observed) if isinstance(step, Remove)]
         steps += [Remove(path) for path in links]
         empty = [names.LINK_DIR / f"{cluster.target}.wants"]

@@ -29,14 +29,17 @@ def run(
     prefix: Sequence[str] = (),
     environment: Mapping[str, str] | None = None,
     check: bool = True,
+    bound: bool = False,
 ) -> subprocess.CompletedProcess[str]:
     """Run a program to its end, in a session of its own, without standard input.
 
     A Ctrl-C, or even our own death, does not cut it short: it ends by itself, and as it inherits the
     lock (files.lock), whoever comes next waits for it. Its output goes to files, because a pipe would
-    break with us. `prefix` stands before the program and in no message. With `check`, raises
-    StepFailed with the program's own words.
+    break with us. With `bound` it is to be of no use without us, and is killed when we end. `prefix` stands
+    before the program and in no message. With `check`, raises StepFailed with the program's own words.
     """
+    if bound:
+        prefix = [*prefix, "setpriv", "--pdeathsig", "KILL"]
     log.debug("run: %s", shlex.join([*prefix, *argv]))
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         child = subprocess.Popen(
@@ -48,7 +51,13 @@ def run(
             start_new_session=True,
             close_fds=False,
         )
-        child.wait()
+        try:
+            child.wait()
+        except BaseException:
+            if bound:
+                child.kill()
+                child.wait()
+            raise
         texts = []
         for stream in (out, err):
             stream.seek(0)

@@ -68,7 +68,7 @@ def roles(nodes: Iterable[NodeId], master: NodeId | None) -> dict[str, str]:
 
 def memory_of(node: NodeId) -> int:
     """Proportional memory of a node's processes in bytes (smaps_rollup: shared pages are shared out)."""
-    return sum(cgroups.memory(pid).get("Pss", 0) for _, pid in cgroups.processes(cgroups.of_node(node)))
+    return sum(cgroups.memory(pid).get("Pss", 0) for _, pid in cgroups.processes(node.control_group))
 
 
 def node_statuses(made: ClusterConfig, systemd: Systemd, memory: bool = True) -> list[NodeStatus]:

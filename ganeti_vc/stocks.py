@@ -14,7 +14,6 @@ from ganeti_vc import capacity, files, names, sysctl
 from ganeti_vc.capacity import KIB, Stock
 from ganeti_vc.systemd import Systemd
 
-_CGROUPS = Path("/sys/fs/cgroup")
 #: Those whose files grow with the nodes. Any instance of the templates says what all have.
 _DAEMONS = ("ganeti-luxid@node1.service", "ganeti-wconfd@node1.service", "ganeti-vcluster-sshd@default.service")
 
@@ -57,7 +56,7 @@ def _open_files(pid: int) -> Stock:
 
 def _cgroup(name: str) -> int | None:
     """A figure of the control group this machine is in; None on a machine that is in none, and where it says "max"."""
-    text = files.read(_CGROUPS / name)
+    text = files.read(names.CGROUPS / name)
     return int(text) if text and text.strip().isdecimal() else None
 
 

@@ -26,7 +26,7 @@ from ganeti_vc import (
     seeding,
     volumes,
 )
-from ganeti_vc.addresses import DEFAULT_NETWORKS, AddressPlan
+from ganeti_vc.addresses import DEFAULT_NETWORKS, AddressPlan, Network
 from ganeti_vc.capacity import SPACE, SPACE_PER_NODE
 from ganeti_vc.config import ClusterConfig, NodeConfig, key_error
 from ganeti_vc.errors import ConfigError, StepFailed, VclusterError
@@ -70,6 +70,7 @@ class Wishes:
     join: str = "auto"  #: how nodes and instances get into the cluster: auto, ganeti or seeding
     shared_key: bool = False
     verify: bool = True
+    networks: tuple[Network, ...] = DEFAULT_NETWORKS  #: to choose from when none is asked for
 
 
 NO_WISHES = Wishes()
@@ -89,7 +90,7 @@ def new_config(cluster: ClusterId, wishes: Wishes) -> tuple[ClusterConfig, str]:
     if not domain:
         del values["domain"]
     networks = [wishes.network] if wishes.network else [
-        str(net) for net in DEFAULT_NETWORKS if AddressPlan(net).fits(nodes, instances)]  # fmt: skip
+        str(net) for net in wishes.networks if AddressPlan(net).fits(nodes, instances)]  # fmt: skip
     if not networks:
         networks = [str(DEFAULT_NETWORKS[-1])]
     problem: ConfigError | None = None
@@ -309,6 +310,7 @@ def up(cluster: ClusterId, wishes: Wishes, progress: Progress) -> Outcome:
         if config.exists(cluster):
             made = existing_config(cluster, wishes)
             _check_machine(made, wishes)
+            adopt(cluster)
             outcome = Outcome(made)
         else:
             made, text = new_config(cluster, wishes)
@@ -316,6 +318,13 @@ def up(cluster: ClusterId, wishes: Wishes, progress: Progress) -> Outcome:
             write_config(cluster, text)
             outcome = Outcome(made, [f"write {cluster.config_file}"])
         return _finish(made, wishes, systemd, progress, outcome)
+
+
+def adopt(cluster: ClusterId) -> None:
+    """A cluster that a `gnt-vcluster run` left which was killed, and that is asked for, is one like any other."""
+    with files.try_lock(cluster.throwaway) as nobodys:
+        if nobodys:
+            cluster.throwaway.unlink()
 
 
 def _finish(made: ClusterConfig, wishes: Wishes, systemd: Systemd, progress: Progress, outcome: Outcome) -> Outcome:

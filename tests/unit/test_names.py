@@ -59,8 +59,8 @@ def test_no_unit_gives_up(unit: Path) -> None:
     assert "StartLimitIntervalSec=0" in unit.read_text()
 
 
-def test_the_helpers_of_a_node_name_all_its_daemons() -> None:
-    named = {kind: set(re.findall(r"ganeti-([a-z]+)@%i\.service", (ROOT / f"units/ganeti-vnode-{kind}@.service").read_text()))
-             for kind in ("on", "off")}  # fmt: skip
-    assert named["on"] == {daemon.name for daemon in DAEMONS if daemon.runs is not Runs.ON_DEMAND}
-    assert named["off"] - {"watcher", "cleaner"} == {daemon.name for daemon in DAEMONS}
+@pytest.mark.parametrize("key", ["Wants", "After"])
+def test_the_helper_that_switches_a_node_on_names_all_its_daemons(key: str) -> None:
+    lines = (ROOT / "units/ganeti-vnode-on@.service").read_text().splitlines()
+    named = re.findall(r"ganeti-([a-z]+)@%i\.service", " ".join(line for line in lines if line.startswith(f"{key}=")))
+    assert set(named) == {daemon.name for daemon in DAEMONS if daemon.runs is not Runs.ON_DEMAND}

@@ -102,6 +102,15 @@ def test_stop_keeps_links_and_directories() -> None:
     assert not [path for path in removed if names.LINK_DIR in path.parents or names.STATE_DIR in path.parents]
 
 
+def test_a_cluster_to_be_replaced_is_stopped_and_unmounted() -> None:
+    node1 = CONFIG.nodes[0].id
+    there = replace(after(CONFIG, NOTHING), disks={node1: Disk(1024, True), ClusterId("lab").node("x"): Disk(64, True)})
+    stop, unmount = plan.stopped(DEFAULT, there)
+    assert isinstance(stop, StopUnits) and unmount == Unmount(node1)
+    assert set(stop.units) == {DEFAULT.target, *(node.id.target for node in CONFIG.nodes)}
+    assert {node.id.slice for node in CONFIG.nodes} <= set(stop.patterns)
+
+
 @pytest.mark.parametrize(
     ("observed", "word"),
     [

@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Standing still: all processes of some nodes, and the nodes' own disks, for as long as somebody copies them.
+
+The kernel freezes control groups (cgroup.freeze) and file systems (fsfreeze(8)). Nodes are frozen one after
+the other, and yet the whole is a state that the cluster could have been in: what stands still sends nothing,
+so nobody has received what was not sent.
+
+Nothing may stay frozen, whatever happens to us. So what is going to be frozen is written down first
+(names.FROZEN), and a process in a session of its own (tools/thaw) waits for our end. Should it be
+killed as well, the manager and the next one who freezes run it again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from ganeti_vc import disks, files, names
+from ganeti_vc.errors import StepFailed, VclusterError
+from ganeti_vc.names import NodeId
+from ganeti_vc.process import BASE_ENVIRONMENT, run
+
+LIMIT = 20.0  #: seconds; only a process that waits for a device keeps its group from standing still
+_THAW = str(names.LIB_DIR / "thaw")
+
+
+def _event(group: Path, name: str) -> bool:
+    try:
+        events = dict(line.split() for line in (group / "cgroup.events").read_text().splitlines())
+    except OSError:  # no process has ever been in it, or none is any more
+        return False
+    return events[name] == "1"
+
+
+def running(nodes: Sequence[NodeId]) -> list[NodeId]:
+    """Those that have processes."""
+    return [node for node in nodes if _event(node.control_group, "populated")]
+
+
+def left_frozen() -> bool:
+    """Whether somebody who froze nodes was killed, and tools/thaw with him."""
+    return names.FROZEN.exists()
+
+
+def thaw() -> None:
+    """Let go on whatever we have frozen."""
+    run([_THAW])
+
+
+@contextlib.contextmanager
+def frozen(nodes: Sequence[NodeId]) -> Iterator[None]:
+    """Keep nodes from doing anything. Those that somebody else has frozen stay so.
+
+    To be called with the lock of names.STATE_DIR, which tools/thaw inherits. Raises StepFailed when one
+    does not stand still.
+    """
+    if left_frozen():
+        thaw()
+    nodes = running(nodes)
+    switches = {node: node.control_group / "cgroup.freeze" for node in nodes}
+    for node, switch in switches.items():
+        if not switch.exists():
+            raise VclusterError(f"{node.name} cannot be frozen: there is no {switch}",
+                                f"first: gnt-vcluster stop {node.cluster.name}")  # fmt: skip
+    own = {node: switch for node, switch in switches.items() if switch.read_text().strip() == "0"}
+    mounts = [disks.mount_point(node) for node in nodes if disks.is_mounted(node)]
+    if not (own or mounts):
+        yield
+        return
+    files.write(names.FROZEN, "".join(f"{path}\n" for path in (*mounts, *own.values())))
+    with subprocess.Popen([_THAW], env=BASE_ENVIRONMENT, stdin=subprocess.PIPE, start_new_session=True,
+                          close_fds=False) as guard:  # fmt: skip
+        try:
+            for switch in own.values():
+                switch.write_text("1")
+            deadline = time.monotonic() + LIMIT
+            for node, switch in switches.items():
+                while switch.exists() and not _event(node.control_group, "frozen"):
+                    if time.monotonic() > deadline:
+                        raise StepFailed(f"{node.name} does not stand still",
+                                         f"look at: systemctl status {node.slice}, or first: "
+                                         f"gnt-vcluster stop {node.cluster.name}")  # fmt: skip
+                    time.sleep(0.002)  # poll(2) could tell, of each group by itself
+            for path in mounts:  # last: who waits for a frozen file system cannot be frozen any more
+                run(["fsfreeze", "--freeze", str(path)])
+            yield
+        finally:
+            assert guard.stdin
+            guard.stdin.close()
+            if guard.wait():
+                thaw()

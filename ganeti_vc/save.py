@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""snapshot save: a copy of a cluster, which may run on meanwhile.
+
+The nodes of a cluster that runs stand still while their files are copied (ganeti_vc/freezer.py); to the copy
+that is a power cut of all nodes at once. Ganeti takes one well, but for a job that it cuts short.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ganeti_vc import apply, config, files, freezer, ganeti, names, ready, snapshots
+from ganeti_vc.config import ClusterConfig
+from ganeti_vc.errors import VclusterError
+from ganeti_vc.names import NodeId, SnapshotId
+from ganeti_vc.output import Progress
+from ganeti_vc.snapshots import ABOUT, CONFIG, DATA, About, Snapshot
+
+
+@dataclass(frozen=True)
+class Saved:
+    """What `save` reports."""
+
+    snapshot: Snapshot
+    stood_still: float  #: seconds
+
+
+def check(snapshot: SnapshotId) -> ClusterConfig:
+    """Whether a snapshot of this name can be made. Raises VclusterError."""
+    cluster = snapshot.cluster
+    made = config.load(cluster)
+    snapshots.check_new(snapshot)
+    if not cluster.directory.is_dir():
+        raise VclusterError(
+            f"the cluster {cluster.name} has nothing to save yet", f"first: gnt-vcluster up {cluster.name}"
+        )
+    if any(node.volume_group for node in made.nodes):
+        raise VclusterError(f"the cluster {cluster.name} has volume groups, of which there are no snapshots",
+                            "take clusters whose [nodes] volume_group is empty")  # fmt: skip
+    return made
+
+
+def _check_jobs(master: NodeId | None, finished: set[str], live: bool) -> str | None:
+    """The job that is not finished, if there is one; raises VclusterError unless the user wants it so."""
+    job = ganeti.unfinished_job(master, finished) if master else None
+    if job and not live:
+        raise VclusterError(f"the job {job} is running", "wait for its end, or say --live: then the snapshot has it "
+                            "as after a power cut")  # fmt: skip
+    return job
+
+
+def members(made: ClusterConfig) -> list[NodeId]:
+    """All nodes that may run, be they declared any more or not."""
+    return sorted({node.id for node in made.nodes} | set(ready.members(made.id)))
+
+
+def dry_run(snapshot: SnapshotId) -> list[str]:
+    """What `save` would do, a line each."""
+    nodes = freezer.running(members(check(snapshot)))
+    return [
+        *([f"freeze {len(nodes)} nodes"] if nodes else []),
+        f"copy {snapshot.cluster.directory} and {snapshot.cluster.config_file} to {snapshot.directory}",
+    ]
+
+
+def save(snapshot: SnapshotId, live: bool, progress: Progress) -> Saved:
+    """Make a snapshot. Raises VclusterError while jobs run, unless `live` is set."""
+    cluster = snapshot.cluster
+    with apply.alone(progress.say):
+        snapshots.clean()
+        made = check(snapshot)
+        nodes = members(made)
+        master, finished = ganeti.master_of(nodes), set[str]()
+        _check_jobs(master, finished, live)
+        snapshots.check_space(snapshots.size(cluster.directory))
+        with snapshots.making(snapshot) as partial, contextlib.ExitStack() as stack:
+            shutil.copy(cluster.config_file, partial / CONFIG)
+            # The manager changes nothing meanwhile.
+            stack.enter_context(files.lock(names.STATE_DIR))
+            running = freezer.running(nodes)
+            stack.enter_context(
+                progress.step("copying " + ("the nodes, which stand still" if running else "the nodes"))
+            )
+            begin = time.monotonic()
+            with freezer.frozen(nodes):
+                job = _check_jobs(master, finished, live)
+                snapshots.copy(cluster.directory, partial / DATA)
+                _check_still(running, nodes)
+            stood_still = time.monotonic() - begin if running else 0.0
+            stack.close()
+            about = describe(made, "live" if job else "running" if running else "stopped", partial)
+            files.write(partial / ABOUT, about.to_json())
+        return Saved(Snapshot(snapshot, about), stood_still)
+
+
+def _check_still(before: Sequence[NodeId], nodes: Sequence[NodeId]) -> None:
+    """Raises VclusterError when a node was started that had nothing to freeze."""
+    started = set(freezer.running(nodes)) - set(before)
+    if started:
+        raise VclusterError(f"{min(started).name} was started while it was copied", "repeat the command")
+
+
+def describe(made: ClusterConfig, state: str, directory: Path) -> About:
+    """What is to be known of a snapshot of this cluster, whose files are in `directory`."""
+    return About(round(time.time(), 3), len(made.nodes), state, ganeti.version(), snapshots.size(directory))

@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""gnt-vcluster run: a cluster for one command, gone when that has ended, however it ends.
+
+Each has a file in names.RUNS_DIR, made before anything else and removed after everything else, with a lock
+on it that lasts as long as the process. So the next `run` can tell what one that was killed has left.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import secrets
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from ganeti_vc import apply, destroy, inside, names, restore, up
+from ganeti_vc.addresses import many_networks
+from ganeti_vc.errors import StepFailed, VclusterError
+from ganeti_vc.files import remove_empty, try_lock
+from ganeti_vc.names import ClusterId, NodeId, SnapshotId
+from ganeti_vc.output import Progress
+
+#: What the command has in its environment: the name of its cluster.
+VARIABLE = "GANETI_VCLUSTER_NAME"
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class Claim:
+    """That a cluster is ours to throw away."""
+
+    def __init__(self, cluster: ClusterId) -> None:
+        self.cluster = cluster
+        self._fd: int | None = None
+
+    def take(self) -> None:
+        """To be called with the lock of apply.alone. Raises VclusterError when the cluster exists, or is another's to throw away."""
+        if destroy.exists(self.cluster):
+            raise VclusterError(f"the cluster {self.cluster.name} exists, and the names in its snapshots are its own",
+                                f"first: gnt-vcluster destroy {self.cluster.name}")  # fmt: skip
+        names.RUNS_DIR.mkdir(exist_ok=True)
+        fd = os.open(self.cluster.throwaway, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(fd)
+            raise VclusterError(f"another gnt-vcluster run has the cluster {self.cluster.name}",
+                                "wait for its end") from None  # fmt: skip
+        self._fd = fd
+
+    def end(self, progress: Progress) -> None:
+        """Destroy the cluster, if it was taken and is still there."""
+        if self._fd is None:
+            return
+        if destroy.exists(self.cluster):
+            destroy.destroy(self.cluster, progress)
+        self.cluster.throwaway.unlink(missing_ok=True)
+        os.close(self._fd)
+        remove_empty(names.RUNS_DIR)
+
+
+def clean(progress: Progress) -> None:
+    """Destroy the clusters of those who were killed."""
+    with apply.alone(progress.say):  # one that is being made has its lock by now
+        dead = [path for path in sorted(names.RUNS_DIR.glob("*")) if _is_free(path)]
+    for path in dead:
+        cluster = ClusterId(path.name)
+        with try_lock(path) as nobodys:
+            if nobodys:
+                progress.say(f"removing {cluster.name}, which a gnt-vcluster run that was killed has left")
+                if destroy.exists(cluster):
+                    destroy.destroy(cluster, progress)
+                path.unlink(missing_ok=True)
+    remove_empty(names.RUNS_DIR)
+
+
+def _is_free(path: Path) -> bool:
+    with try_lock(path) as free:
+        return free
+
+
+def run(argv: Sequence[str], wishes: up.Wishes, snapshot: SnapshotId | None, progress: Progress) -> int:
+    """Run a command on the master of a new cluster, or of one that is restored. Returns its exit status."""
+    clean(progress)
+    # Without a '-', for which systemd would make a slice that is left over.
+    claim = Claim(snapshot.cluster if snapshot else ClusterId(f"run{secrets.token_hex(3)}"))
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda received, _: sys.exit(128 + received))
+    try:
+        return _command(_master(claim, wishes, snapshot, progress), argv)
+    finally:
+        for number in _SIGNALS:
+            signal.signal(number, lambda *_: None)
+        claim.end(progress)
+
+
+def _master(claim: Claim, wishes: up.Wishes, snapshot: SnapshotId | None, progress: Progress) -> NodeId:
+    """Bring the cluster up. Returns its master."""
+    if snapshot:
+        outcome = restore.restore(snapshot, "", True, progress, first=claim.take)
+    else:
+        with apply.one_at_a_time(progress.say):
+            claim.take()
+        outcome = up.up(claim.cluster, wishes, progress)
+    if outcome.verify_errors:
+        raise StepFailed(f"gnt-cluster verify finds: {outcome.verify_errors[0]}", "gnt-vcluster up shows the whole")
+    if outcome.master is None:
+        raise VclusterError(f"the cluster {claim.cluster.name} has no master: it was not initialised when it was saved",
+                            "take another snapshot")  # fmt: skip
+    return outcome.master
+
+
+def wishes_for(nodes: int | None, instances: int | None) -> up.Wishes:
+    """What to ask `up` for: there may be many such clusters at the same time."""
+    return up.Wishes(nodes, instances, networks=tuple(many_networks(nodes or 3, max(10, instances or 0))))
+
+
+@contextlib.contextmanager
+def _blocked(signals: Sequence[signal.Signals]) -> Iterator[None]:
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _command(master: NodeId, argv: Sequence[str]) -> int:
+    """Run a command on the master to its end, with our standard files and our terminal.
+
+    Signals are the command's to deal with: those that somebody sends to us are passed on, but not
+    those of the terminal, which it gets anyway. Should we be killed, it is told to end.
+    """
+    environment = {**inside.environment(master), VARIABLE: master.cluster.name}
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    with _blocked([*_SIGNALS, signal.SIGCHLD]):
+        pid = os.posix_spawn(
+            "/usr/bin/setpriv", ["setpriv", "--pdeathsig", "TERM", *master.enter, *argv], environment,
+            setsigmask=[], setsigdef=[signal.SIGPIPE, signal.SIGXFSZ],
+        )  # fmt: skip
+        while True:
+            received = signal.sigwaitinfo([*_SIGNALS, signal.SIGCHLD])
+            if received.si_signo == signal.SIGCHLD:
+                ended, status = os.waitpid(pid, os.WNOHANG)
+                if ended:
+                    result = os.waitstatus_to_exitcode(status)
+                    return result if result >= 0 else 128 - result
+            elif received.si_code <= 0:  # SI_USER, SI_QUEUE, ...
+                os.kill(pid, received.si_signo)
