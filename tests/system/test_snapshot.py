@@ -309,6 +309,7 @@ def test_from_a_snapshot(saved: Machine, untouched: str) -> None:
 
 def start(machine: Machine) -> subprocess.Popen[str]:
     """A throw-away cluster whose command waits."""
+    machine.run("gnt-vcluster", "destroy", "default", "--yes", check=False)
     process = subprocess.Popen(
         machine.enter(["script", "-qec", " ".join([*RUN, "sleep", "1000"]), "/dev/null"]),
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
