@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Can the rows fail? Breaks the feature of each before its test, and wants the test to notice.
 
-    RELEASES=bookworm .venv/bin/pytest -p tests.breaking tests/system/test_rows.py
+    PYTHONPATH=. RELEASES=bookworm .venv/bin/pytest -p tests.breaking tests/system/test_rows.py
 
 A plugin for pytest: a test fails here if it passes with its feature broken. Afterwards all is mended, as the
 rows share a cluster.

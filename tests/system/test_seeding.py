@@ -111,7 +111,7 @@ def test_many_nodes_are_started_and_stopped_at_once(machine: Machine) -> None:
     """More than systemd is left to start by itself, beside another cluster that does not notice."""
     machine.run("gnt-vcluster", "destroy", "--yes")
     machine.run("gnt-vcluster", "up", "small", "--nodes", "2")
-    machine.run("gnt-vcluster", "up", "--nodes", "52", "--shared-key")
+    machine.run("gnt-vcluster", "up", "default", "--nodes", "52", "--shared-key")
     small = {f"node{n}.small": daemons(machine, "small")[f"node{n}.small"] for n in (1, 2)}
     found = daemons(machine)
     # mond only where it is a master candidate
@@ -119,7 +119,7 @@ def test_many_nodes_are_started_and_stopped_at_once(machine: Machine) -> None:
     assert on_master(machine, "gnt-node", "list", "--no-headers").count("?") == 0 and strays(machine) == ""
     machine.run("systemctl", "restart", "ganeti-vcluster@default.target")
     assert daemons(machine) == found
-    machine.run("gnt-vcluster", "stop")
+    machine.run("gnt-vcluster", "stop", "default")
     assert machine.sh("pgrep -af ganeti | grep 198.18", check=False).stdout == ""
     assert active(machine, "ganeti-*@node[0-9]*.service") == active(machine, "ganeti-*@node*.small.service")
     assert daemons(machine, "small") == small
