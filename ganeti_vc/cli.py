@@ -362,10 +362,10 @@ def do_save(args: argparse.Namespace) -> int:
     saved = save.save(snapshot, args.live, _progress(args))
     seconds, about = time.monotonic() - begin, saved.snapshot.about
     if args.json:
-        output.print_json({**saved.snapshot.document(), "seconds": round(seconds, 1),
+        output.print_json({**saved.snapshot.document(), "seconds": round(seconds, 2),
                            "stood_still": round(saved.stood_still, 2)})  # fmt: skip
     else:
-        stood_still = f", in which the nodes stood still for {saved.stood_still:.1f} s" if saved.stood_still else ""
+        stood_still = f", in which the nodes stood still for {saved.stood_still:.2f} s" if saved.stood_still else ""
         print(f"Snapshot {snapshot.name} of {snapshot.cluster.name} is saved: {about.nodes} nodes, "
               f"{about.size / 2**20:.0f} MiB ({seconds:.1f} s{stood_still}).")  # fmt: skip
     return 0

@@ -36,7 +36,10 @@ class Claim:
         self._fd: int | None = None
 
     def take(self) -> None:
-        """To be called with the lock of apply.alone. Raises VclusterError when the cluster exists, or is another's to throw away."""
+        """To be called when nobody else changes clusters (apply.alone).
+
+        Raises VclusterError when the cluster exists, or is another's to throw away.
+        """
         if destroy.exists(self.cluster):
             raise VclusterError(f"the cluster {self.cluster.name} exists, and the names in its snapshots are its own",
                                 f"first: gnt-vcluster destroy {self.cluster.name}")  # fmt: skip
