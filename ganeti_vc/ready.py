@@ -14,10 +14,11 @@ from collections.abc import Callable, Iterator
 from ganeti_vc import ganeti, names, network
 from ganeti_vc.errors import StepFailed
 from ganeti_vc.names import ClusterId, NodeId
+from ganeti_vc.plan import PACED_FROM
 from ganeti_vc.systemd import Job, Systemd
 
 RESTART_LIMIT, RESTART_LIMIT_EACH = 20.0, 0.05  #: seconds for daemons that systemd restarts
-#: Nodes that are started at the same time: two cores are busy with as many.
+#: Of many, nodes that are started at the same time: two cores are busy with as many.
 WINDOW = 16
 ADDRESS_LIMIT = 10.0  #: seconds; Ganeti's master-ip-setup pings for two before it sets the address
 
@@ -31,16 +32,16 @@ def wait(cluster: ClusterId, systemd: Systemd, progress: Callable[[Job], None] =
     """Start what is missing and wait. Raises StepFailed that names what did not come up."""
     nodes = members(cluster)
     master = ganeti.master_of(nodes)
+    # What systemd starts already is waited for. Asked for once more, it would begin again with all that has ended since.
+    coming = [unit.name for unit in systemd.list_units("ganeti-vnode@*.target") if unit.job in ("start", "restart")]
+    systemd.jobs("StartUnit", sorted({node.target for node in nodes} & set(coming)), progress, "ignore-dependencies")
     active = {unit.name for unit in systemd.list_units("ganeti-*") if unit.active == "active"}
     systemd.start(cluster.sshd_service)
     # Asking for a node that is complete costs systemd as much as starting it.
     expected = {node: ganeti.expected_units(node, master) for node in nodes}
     missing = [node for node in nodes if not active.issuperset([node.target, node.watcher_timer, *expected[node]])]
-    # The master comes last: its daemons ask all nodes.
-    for window in _windows([node for node in missing if node != master]):
+    for window in _windows(missing, master):
         systemd.start(*(node.target for node in window), progress=progress)
-    if master:
-        systemd.start(master.target, progress=progress)
     _wait_for_units([unit for units in expected.values() for unit in units], systemd)
     if master:
         _wait_for_address(master)
@@ -51,9 +52,16 @@ def wait_until_stopped(cluster: ClusterId, systemd: Systemd) -> None:
     systemd.jobs("StopUnit", [*(node.target for node in members(cluster)), cluster.sshd_service], mode="fail")
 
 
-def _windows(nodes: list[NodeId]) -> Iterator[list[NodeId]]:
-    for at in range(0, len(nodes), WINDOW):
-        yield nodes[at : at + WINDOW]
+def _windows(nodes: list[NodeId], master: NodeId | None) -> Iterator[list[NodeId]]:
+    """Which to start together. Few nodes at once, as systemd does it at boot; of many the master comes last, for it asks all."""
+    if len(nodes) < PACED_FROM:
+        yield nodes
+        return
+    others = [node for node in nodes if node != master]
+    for at in range(0, len(others), WINDOW):
+        yield others[at : at + WINDOW]
+    if master in nodes:
+        yield [master]
 
 
 def _wait_for_units(expected: list[str], systemd: Systemd) -> None:

@@ -36,6 +36,7 @@ class Unit:
     active: str
     sub: str
     path: str
+    job: str  #: type of the job that it has: start, stop, restart, ...; empty without one
 
 
 @dataclass
@@ -84,7 +85,7 @@ class Systemd:
             [(ord("a"), b"s"), (-1, None), (ord("a"), b"s"), *((ord("s"), p.encode()) for p in patterns), (-1, None)],
         ).body  # fmt: skip
         return [
-            Unit(*(row[at].decode() for at in (0, 2, 3, 4, 6)))  #
+            Unit(*(row[at].decode() for at in (0, 2, 3, 4, 6, 8)))  #
             for row in rows
         ]
 

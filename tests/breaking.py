@@ -40,14 +40,13 @@ BREAKS = {
     f"mount --bind -o ro {NODE2}/var/run/ganeti/fake-hypervisor {NODE2}/var/run/ganeti/fake-hypervisor",
     "test_instance_networking": "ip link del gnt-default",
     "test_instance_os_operations": f"printf '#!/bin/sh\\nexit 1\\n' >{OS}/dummy/script",
-    "test_node_networking": f"sed -i 's/^RAPI_ARGS=.*/RAPI_ARGS=\"-b 127.0.0.1\"/' {NODE1}/etc/default/ganeti && "
-    "systemctl restart ganeti-rapi@node1.example.com",
+    "test_node_networking": f"sed -i 's/^RAPI_ARGS=.*/RAPI_ARGS=\"-b 127.0.0.1\"/' {DATA}/node*/etc/default/ganeti",
     "test_master_failover": f"printf '#!/bin/sh\\nexit 1\\n' >{TOOLS}/is-master",
     "test_file_upload": "systemctl stop ganeti-vcluster-sshd@default",
     "test_node_oob": without("oob"),
     "test_epo": without("oob"),
     "test_powercycle": without("node-systemctl"),
-    "test_hooks": no_view_of("etc/ganeti"),
+    "test_hooks": no_view_of("var/lib/ganeti"),
     "test_os_discovery_is_per_node": no_view_of("srv"),
     "test_iallocator": "mv /usr/lib/ganeti/iallocators/hail /root/",
     "test_export_and_import_on_any_node": f"sed -i 's/for other in _others(rootdir)/for other in ()/' {MODULES}/view.py && "

@@ -229,11 +229,18 @@ def test_file_upload(four: Machine) -> None:
     assert four.wait_for(f"[ $({same} | wc -l) = 2 ] && {same}").split()[::2] == ["4", "4"]
 
 
+def processes(machine: Machine, node: str) -> list[str]:
+    """Those below a node's slice."""
+    return machine.sh(
+        f"cat /sys/fs/cgroup/ganeti.slice/ganeti-vnode.slice/ganeti-vnode-{node}.slice/*/cgroup.procs", check=False
+    ).stdout.split()
+
+
 def test_node_oob(four: Machine) -> None:
-    assert on_master(four, "gnt-node", "power", "status").count("powered") == 4
+    assert on_master(four, "gnt-node", "power", "status").count("powered") == 4 and processes(four, NODE4)
     add(four, "one", "-t", "diskless", "-n", NODE4)
     on_master(four, "gnt-node", "power", "-f", "off", NODE4)
-    assert four.sh(f"pgrep -af {NODE4}", check=False).stdout == "", "power off stops every process of the node"
+    assert processes(four, NODE4) == [], "power off stops every process of the node"
     assert "unpowered" in on_master(four, "gnt-node", "power", "status", NODE4)
     assert nodes(four, "name,offline,powered")[3] == [NODE4, "Y", "N"]
     assert "UNKNOWN" in on_master(four, "gnt-node", "health", NODE4)
@@ -254,7 +261,7 @@ def test_epo(four: Machine) -> None:
     """Emergency power off, and on again with the instances that ran."""
     add(four, "one", "-t", "diskless", "-n", NODE4)
     on_master(four, "gnt-cluster", "epo", "-f", NODE4)
-    assert four.sh(f"pgrep -af {NODE4}", check=False).stdout == ""
+    assert processes(four, NODE4) == []
     assert nodes(four, "name,powered")[3] == [NODE4, "N"]
     on_master(four, "gnt-cluster", "epo", "--on", "-f", NODE4)
     assert nodes(four, "name,powered")[3] == [NODE4, "Y"]
