@@ -104,7 +104,7 @@ def do_up(args: argparse.Namespace) -> int:
 
 
 def do_create(args: argparse.Namespace) -> int:
-    cluster = status.default_cluster(args.cluster or "default")
+    cluster = status.default_cluster(args.cluster)
     made = up.create(cluster, _wishes(args), args.dry_run)
     if args.dry_run:
         return _show_dry_run([f"write {cluster.config_file}"], args)
@@ -206,6 +206,9 @@ def do_power(args: argparse.Namespace) -> int:
     if args.what is None or (cluster.name == args.what and config.exists(cluster)):
         if args.command != "stop" or not config.exists(cluster):
             config.load(cluster)  # what is wrong with the file must not keep a cluster from being stopped
+        if args.what is not None and names.NodeId(cluster, args.what).registry_link.is_symlink():
+            raise UsageError(f"{args.what} is a cluster and a node", f"systemctl {args.command} {cluster.target}, or "
+                             f"{names.NodeId(cluster, args.what).target}")  # fmt: skip
         name, unit = cluster.name, cluster.target
     else:
         try:

@@ -65,7 +65,8 @@ def initialised(cluster: ClusterId) -> Initialised | None:
         recorded = json.loads((master.data_dir / "config.data").read_text())
     except json.JSONDecodeError:
         return Initialised(nodes, None)  # cut short by a full disk: Ganeti will say so
-    return Initialised(nodes, recorded["cluster"]["ndparams"].get("ssh_port"))
+    cluster_data = recorded["cluster"]
+    return Initialised(nodes, cluster_data["ndparams"].get("ssh_port"), cluster_data["master_netdev"])
 
 
 def expected_units(node: NodeId, master: NodeId | None) -> list[str]:

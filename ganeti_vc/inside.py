@@ -86,5 +86,5 @@ def shell(node: NodeId) -> int:
 
 def journal(node: NodeId, daemon: str | None, arguments: Sequence[str]) -> int:
     """Become journalctl for one node, or one daemon of it."""
-    unit = node.service(daemon) if daemon else node.unit_pattern
-    os.execvp("journalctl", ["journalctl", f"--unit={unit}", *arguments])
+    units = [node.service(daemon)] if daemon else node.unit_patterns
+    os.execvp("journalctl", ["journalctl", *(f"--unit={unit}" for unit in units), *arguments])

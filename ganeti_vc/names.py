@@ -255,6 +255,6 @@ class NodeId:
         return f"ganeti-{daemon}@{self.name}.service"
 
     @property
-    def unit_pattern(self) -> str:
-        """Matches all services, targets and timers of this node, for systemctl and journalctl."""
-        return f"ganeti-*@{self.name}.*"
+    def unit_patterns(self) -> tuple[str, ...]:
+        """Match all units of this node, for systemctl and journalctl; not those of a node with a domain behind this name."""
+        return tuple(f"ganeti-*@{self.name}.{kind}" for kind in ("service", "target", "timer"))

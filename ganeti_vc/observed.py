@@ -58,6 +58,7 @@ class Initialised:
 
     nodes: Mapping[str, str]  #: primary address by node name
     ssh_port: int | None
+    device: str | None = None  #: of the cluster's address (gnt-cluster --master-netdev)
 
 
 @dataclass(frozen=True)

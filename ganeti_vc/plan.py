@@ -164,6 +164,8 @@ def check_initialised(config: ClusterConfig, observed: Observed) -> None:
             raise error("network", f"{name} would get {declared[name]}, Ganeti has recorded {address}")
     if recorded.ssh_port not in (None, config.ssh_port):
         raise error("ssh_port", f"Ganeti has recorded {recorded.ssh_port}, not {config.ssh_port}")
+    if recorded.device not in (None, config.device):
+        raise error("device", f"Ganeti has recorded {recorded.device}, not {config.device}")
 
 
 def check_host(config: ClusterConfig, observed: Observed) -> None:
@@ -356,7 +358,7 @@ def stopped(cluster: ClusterId, observed: Observed) -> list[Step]:
 def _stop(cluster: ClusterId, nodes: Iterable[NodeId]) -> StopUnits:
     return StopUnits(
         (cluster.target, *(node.target for node in nodes)),
-        (*cluster.units, *(pattern for node in nodes for pattern in (node.unit_pattern, node.slice))),
+        (*cluster.units, *(pattern for node in nodes for pattern in (*node.unit_patterns, node.slice))),
     )
 
 
@@ -368,7 +370,7 @@ def nodes_gone(cluster: ClusterId, nodes: Iterable[NodeId], observed: Observed) 
     steps: list[Step] = [
         StopUnits(
             tuple(node.target for node in nodes),
-            tuple(pattern for node in nodes for pattern in (node.unit_pattern, node.slice)),
+            tuple(pattern for node in nodes for pattern in (*node.unit_patterns, node.slice)),
         )
     ]
     unlinked: list[Step] = []

@@ -160,11 +160,7 @@ def find_node(name: str, cluster: ClusterId | None = None) -> NodeId:
 
 
 def default_cluster(name: str | None) -> ClusterId:
-    """The cluster meant by a command: the one named, `default`, or else the only one there is."""
-    if name is not None:
-        if not names.is_cluster_id(name):
-            raise VclusterError(f"{name!r} cannot name a cluster", "use small letters, digits and '-', at most 32")
-        return ClusterId(name)
-    clusters = config.declared()
-    default = ClusterId("default")
-    return clusters[0] if len(clusters) == 1 and default not in clusters else default
+    """The cluster meant by a command: the one named, or `default`. Never another, even if it is the only one there is."""
+    if name is not None and not names.is_cluster_id(name):
+        raise VclusterError(f"{name!r} cannot name a cluster", "use small letters, digits and '-', at most 32")
+    return ClusterId("default" if name is None else name)

@@ -20,7 +20,7 @@ DATA = f"{STATE}/default"
 SNAPSHOTS = f"{STATE}/.snapshots/default"
 SNAPSHOT = ("gnt-vcluster", "snapshot")
 #: How often `save` and `restore` are killed.
-KILLS = int(os.environ.get("KILLS", "6"))
+KILLS = int(os.environ.get("KILLS", "3"))
 #: Control groups that stand still, and what was noted of them.
 FROZEN = (
     "find /sys/fs/cgroup/ganeti.slice -name cgroup.freeze | xargs grep -l 1; ls /run/ganeti-vcluster/frozen 2>/dev/null"

@@ -141,13 +141,13 @@ def test_links_point_to_units_that_are_shipped() -> None:
     assert {Path(target).name for target in plan.unit_links(CONFIG).values()} <= shipped
 
 
-RECORDED = Initialised({f"node{n}": f"192.0.2.{9 + n}" for n in (1, 2, 3)}, 1822)
+RECORDED = Initialised({f"node{n}": f"192.0.2.{9 + n}" for n in (1, 2, 3)}, 1822, "gnt-default")
 
 
 @pytest.mark.parametrize(
     ("text", "key"),
     [("", ""), ("nodes = 4", ""), ("nodes = 2", "nodes"), ("network = 10.77.0.0/24", "network"),
-     ("domain = other.example", "domain"), ("ssh_port = 1900", "ssh_port")],
+     ("domain = other.example", "domain"), ("ssh_port = 1900", "ssh_port"), ("device = lo", "device")],
 )  # fmt: skip
 def test_what_ganeti_has_recorded_stays(text: str, key: str) -> None:
     changed = config.parse(DEFAULT, f"[cluster]\n{text}\n")
