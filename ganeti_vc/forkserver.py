@@ -37,8 +37,7 @@ from typing import Any, NoReturn, cast
 import sdnotify
 import setproctitle
 
-from ganeti_vc import launching, listening, relocation, view
-from ganeti_vc.forking import SOCKET
+from ganeti_vc import forking, launching, listening, relocation, view
 from ganeti_vc.names import GANETI_PYTHON
 
 log = logging.getLogger("ganeti-vcluster")
@@ -52,7 +51,7 @@ PROGRAMS: Mapping[str, str] = {
 NODED = "/usr/sbin/ganeti-noded"
 #: Not Python: becomes this program in the node's view.
 MOND = "/usr/sbin/ganeti-mond"
-DAEMONS = {NODED: "noded", MOND: "mond"}
+DAEMONS = {f"/usr/sbin/{name}": name.removeprefix("ganeti-") for name in forking.DAEMONS}
 KNOWN_VERSIONS = ("3.0", "3.1")
 MAX_MESSAGE = 65536
 CLIENT_LIMIT = 10.0  #: seconds, for what a client has to send
@@ -228,9 +227,9 @@ class Server:
         self._waiting: dict[socket.socket, str] = {}
 
     def run(self) -> NoReturn:
-        Path(SOCKET).unlink(missing_ok=True)
-        self._socket.bind(SOCKET)
-        os.chmod(SOCKET, 0o600)
+        Path(forking.SOCKET).unlink(missing_ok=True)
+        self._socket.bind(forking.SOCKET)
+        os.chmod(forking.SOCKET, 0o600)
         self._socket.listen(4096)
         self._selector.register(self._socket, selectors.EVENT_READ)
         gc.collect()
