@@ -3,7 +3,11 @@
 
 from __future__ import annotations
 
-from ganeti_vc import apply, cgroups, config, files, names, plan, snapshots
+import contextlib
+import shutil
+from collections.abc import Callable
+
+from ganeti_vc import apply, cgroups, config, files, names, plan, snapshots, sshd
 from ganeti_vc.errors import VclusterError
 from ganeti_vc.names import ClusterId
 from ganeti_vc.output import Progress
@@ -63,6 +67,8 @@ def stop_everything(systemd: Systemd) -> None:
     systemd.stop(names.ALL_TARGET, names.MANAGER_SERVICE)
     loaded = systemd.list_units("ganeti-vcluster*", "ganeti-vnode*", "ganeti-*@*")
     systemd.stop(*(unit.name for unit in loaded if unit.active not in ("inactive", "failed")))
+    if names.RUN_DIR.exists():  # the manager was killed
+        undo(systemd)
     for unit in loaded:
         systemd.reset_failed(unit.name)
     # The parent of our slices only when nobody else's are in it.
@@ -89,3 +95,19 @@ def remove_all(systemd: Systemd | None) -> None:
             apply.apply_all(todo, systemd)
     if systemd is not None:
         stop_everything(systemd)
+
+
+def undo(systemd: Systemd, on_step: Callable[[Step], None] = lambda _: None) -> None:
+    """Take away what lives only as long as the manager runs, once nothing uses it any more."""
+    users = systemd.list_units("ganeti-vcluster@*.target", "ganeti-vnode@*.target", "ganeti-vcluster-sshd@*.service")
+    systemd.stop(*(unit.name for unit in users if unit.active != "inactive"))
+    with files.lock(names.STATE_DIR):
+        observed = apply.observe({})
+        for cluster in sorted(plan.known_clusters(observed)):
+            apply.apply_all(plan.runtime_gone(cluster, observed), systemd, on_step)
+    used = sshd.PRIVSEP_DIR if systemd.active_state("ssh.service") == "active" else None
+    for note, directory in ((sshd.MADE_SSHD_DIR, sshd.PRIVSEP_DIR), (names.MADE_GANETI_RUN_DIR, names.GANETI_RUN_DIR)):
+        if note.exists() and directory != used:
+            with contextlib.suppress(OSError):  # somebody else uses it, or has removed it
+                directory.rmdir()
+    shutil.rmtree(names.RUN_DIR, ignore_errors=True)

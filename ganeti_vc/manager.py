@@ -14,7 +14,6 @@ import json
 import logging
 import os
 import selectors
-import shutil
 import signal
 import socket
 import sys
@@ -22,7 +21,7 @@ from collections.abc import Sequence
 
 import sdnotify
 
-from ganeti_vc import apply, config, destroy, files, freezer, names, plan, ready, sshd, swap
+from ganeti_vc import apply, config, destroy, files, freezer, names, plan, ready, swap
 from ganeti_vc.config import ClusterConfig
 from ganeti_vc.errors import VclusterError
 from ganeti_vc.names import ClusterId
@@ -88,22 +87,6 @@ def _fork_server(systemd: Systemd, wanted: bool) -> None:
         systemd.call("StartUnit" if wanted else "StopUnit", "ss", names.FORK_SERVER_SERVICE, "replace")
 
 
-def undo(systemd: Systemd) -> None:
-    """Take away what lives only as long as the manager runs, once nothing uses it any more."""
-    users = systemd.list_units("ganeti-vcluster@*.target", "ganeti-vnode@*.target", "ganeti-vcluster-sshd@*.service")
-    systemd.stop(*(unit.name for unit in users if unit.active != "inactive"))
-    with files.lock(names.STATE_DIR):
-        observed = apply.observe({})
-        for cluster in sorted(plan.known_clusters(observed)):
-            apply.apply_all(plan.runtime_gone(cluster, observed), systemd, _log_step)
-    used = sshd.PRIVSEP_DIR if systemd.active_state("ssh.service") == "active" else None
-    for note, directory in ((sshd.MADE_SSHD_DIR, sshd.PRIVSEP_DIR), (names.MADE_GANETI_RUN_DIR, names.GANETI_RUN_DIR)):
-        if note.exists() and directory != used:
-            with contextlib.suppress(OSError):  # somebody else uses it, or has removed it
-                directory.rmdir()
-    shutil.rmtree(names.RUN_DIR, ignore_errors=True)
-
-
 class Manager:
     """The long-running process."""
 
@@ -137,10 +120,16 @@ class Manager:
 
     def _answer(self) -> None:
         connection, _ = self._socket.accept()
+        # Whoever asks may be silent, or gone by the time of the answer: no reason to end.
         with connection:
             connection.settimeout(10)
-            if connection.recv(64).strip() == b"reload":
-                connection.sendall(json.dumps(self._update("RELOADING")).encode())
+            asked = b""
+            with contextlib.suppress(OSError):
+                asked = connection.recv(64)
+            if asked.strip() == b"reload":
+                errors = self._update("RELOADING")
+                with contextlib.suppress(OSError):
+                    connection.sendall(json.dumps(errors).encode())
 
     def run(self) -> int:
         """Until SIGTERM."""
@@ -167,7 +156,7 @@ class Manager:
                     self._socket.close()
                     with connect() as systemd:
                         if not systemd.is_restarting(names.MANAGER_SERVICE):
-                            undo(systemd)
+                            destroy.undo(systemd, _log_step)
                     return 0
                 self._update("RELOADING")
 

@@ -17,7 +17,7 @@ echo "== hosts"; stat -c '%a %U %G' /etc/hosts; base64 /etc/hosts
 echo "== ssh"; find /etc/ssh /root/.ssh -type f -exec sha256sum {} + 2>/dev/null | sort; find /root/.ssh -printf '%p %m %U %G %T@\n' 2>/dev/null
 echo "== links of systemd"; find /etc/systemd /run/systemd/system /run/systemd/transient -printf '%p %y %l\n' 2>/dev/null | sort
 echo "== ganeti"; find /var/lib/ganeti /etc/ganeti /etc/default/ganeti /var/log/ganeti /run/ganeti /srv -printf '%p %y %m %u %s\n' 2>/dev/null | sort
-echo "== run"; ls -1 /run | sort; ls -1 /etc | sort; ls -1 /var/lib | sort; ls -1 /var/lib/systemd/timers 2>/dev/null
+echo "== run"; ls -1d /run/* /etc/* /var/lib/* /var/lib/systemd/timers/* 2>/dev/null | sort
 echo "== listening"; ss -Hlntu | awk '{print $1, $5}' | sort
 echo "== processes"; ps -eo args | grep -i '[g]aneti' | grep -v -e 'bash -o' -e FINGERPRINT
 echo "== units"; systemctl list-units --all --plain --no-legend | awk '{print $1, $2, $3, $4}' \

@@ -286,6 +286,27 @@ def test_destroy_cleans_after_an_interruption(machine: Machine, untouched: str, 
     assert difference(untouched, fingerprint(machine)) == []
 
 
+def test_the_manager_outlives_who_asks(machine: Machine) -> None:
+    machine.run(*UP)
+    ask = """
+import socket, sys
+for word in (b"reload", b"", b"nonsense"):
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.connect("/run/ganeti-vcluster/manager.socket")
+        sock.sendall(word)
+"""
+    before = machine.sh("systemctl show -P MainPID -P NRestarts ganeti-vcluster").stdout
+    machine.run("python3", "-c", ask)
+    machine.run("systemctl", "reload", "ganeti-vcluster")  # answered after those
+    assert machine.sh("systemctl show -P MainPID -P NRestarts ganeti-vcluster").stdout == before
+
+
+def test_destroy_while_the_manager_is_dead(machine: Machine, untouched: str) -> None:
+    machine.run(*UP)
+    machine.sh("systemctl kill -s KILL --kill-whom=main ganeti-vcluster && gnt-vcluster destroy --yes")
+    assert difference(untouched, fingerprint(machine)) == []
+
+
 def test_destroy_interrupted_goes_on(machine: Machine, untouched: str) -> None:
     for condition in (f"test ! -e {DATA}/node1/var/run/ganeti/socket/ganeti-query", f"test ! -e {DATA}"):
         machine.run(*UP)
