@@ -143,7 +143,7 @@ def _read(nodes: Collection[NodeId]) -> _Reading:
 def _gnt_vcluster(*argv: str) -> None:
     """Run one of our own commands as a user does; an interruption interrupts it, too."""
     with tempfile.TemporaryFile("w+") as out:
-        child = subprocess.Popen(["/usr/sbin/gnt-vcluster", *argv], env=BASE_ENVIRONMENT, stdin=subprocess.DEVNULL,
+        child = subprocess.Popen(["/usr/bin/gnt-vcluster", *argv], env=BASE_ENVIRONMENT, stdin=subprocess.DEVNULL,
                                  stdout=out, stderr=subprocess.STDOUT, start_new_session=True)  # fmt: skip
         try:
             child.wait()

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import logging
 import os
@@ -29,6 +30,8 @@ from ganeti_vc import (
     parser,
     qa,
     restore,
+    sandbox,
+    sandboxed,
     save,
     snapshots,
     status,
@@ -438,20 +441,25 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "up": do_up, "create": do_create, "status": do_status, "list": do_list, "exec": do_exec, "shell": do_shell,
     "logs": do_logs, "start": do_power, "stop": do_power, "restart": do_power, "scale": do_scale,
     "destroy": do_destroy, "doctor": do_doctor, "qa": do_qa, "bench": do_bench,
-    "snapshot": do_snapshot, "run": do_run,
+    "snapshot": do_snapshot, "run": do_run, "sandbox": sandboxed.do_sandbox,
 }  # fmt: skip
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
     """Arguments as a namespace; what stands behind `--` is left as it is, in `remainder`."""
-    argv, behind = list(argv), []
+    # Without this, argparse would take the command for the sandbox's name.
+    before = list(itertools.takewhile(lambda word: word.startswith("-"), argv))
+    argv = list(argv)[len(before) :]
+    behind: list[str] = []
+    before = [f"--sandbox={sandbox.DEFAULT}" if word == "--sandbox" else word for word in before]
     if {"exec", "qa", "run"} & set(argv) and "--" in argv:
         at = argv.index("--")
         argv, behind = argv[:at], argv[at:]
-    args = parser.build().parse_args(argv)
+    args = parser.build().parse_args([*before, *argv])
     # Where a command was given before it, the `--` is the command's own.
     remainder = behind if getattr(args, "words", None) else behind[1:]
     args.remainder = remainder
+    args.argv, args.behind = [*(word for word in before if not word.startswith("--sandbox=")), *argv], behind
     return args
 
 
@@ -462,9 +470,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     logging.basicConfig(format="%(message)s", level=logging.DEBUG if args.debug else logging.WARNING)
     try:
-        if os.geteuid() != 0:
-            raise VclusterError("gnt-vcluster needs root", f"sudo gnt-vcluster {args.command} ...")
-        view.leave()
+        box, reason = sandboxed.chosen(args)
+        if box:
+            return sandboxed.through(box, reason, args, args.argv, args.behind)
+        if os.geteuid() == 0:
+            view.leave()
         result = COMMANDS[args.command](args)
         sys.stdout.flush()
         return result

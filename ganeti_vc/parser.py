@@ -132,6 +132,37 @@ def _snapshot_commands(parser: argparse.ArgumentParser) -> None:
     _json(delete)
 
 
+def _sandbox_commands(parser: argparse.ArgumentParser) -> None:
+    commands = parser.add_subparsers(dest="action", metavar="ACTION", required=True, parser_class=Parser)
+
+    def add(name: str, text: str) -> argparse.ArgumentParser:
+        added = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.", epilog=EPILOG)
+        added.add_argument("name", nargs="?", metavar="NAME", help="name of the sandbox (default: default)")
+        return added
+
+    start = add("start", "boot a sandbox, made if it does not exist, with the clusters it has")
+    start.add_argument(
+        "--suite", metavar="SUITE", choices=("bookworm", "trixie"),
+        help="for a new one: a Debian of its own, bookworm or trixie, made by mmdebstrap (default: the machine's own /usr)",
+    )  # fmt: skip
+    start.add_argument("--deb", metavar="FILE", help="with --suite: the package ganeti-vcluster to install in it")
+    _json(start)
+    add("enter", "open a shell of root in a sandbox")
+    execute = add("exec", "run a command as root in a sandbox, with its exit status kept")
+    execute.usage = "gnt-vcluster sandbox exec [NAME] -- COMMAND [ARGUMENT...]"
+    _json(add("status", "list the sandboxes of this user; of one, exit status 1 if it does not run"))
+    _json(add("stop", "power a sandbox off; its clusters are there again when it is started"))
+    remove = add("remove", "stop a sandbox and remove all its files")
+    remove.add_argument("--yes", action="store_true", help="do not ask")
+    _json(remove)
+    forward = add("forward", "until Ctrl-C, hand connections from outside on to a daemon of a cluster in a sandbox")
+    forward.usage = "gnt-vcluster sandbox forward [NAME] --listen PORT|PATH --to HOST:PORT"
+    forward.add_argument("--listen", metavar="PORT|PATH", required=True,
+                         help="a TCP port of 127.0.0.1, which all users of the machine reach; or a path (with a /) for a UNIX socket, which only you do")  # fmt: skip
+    forward.add_argument("--to", dest="target", metavar="HOST:PORT", required=True,
+                         help="a name or an address inside: the cluster's and 5080 for RAPI, a node's and the cluster's ssh_port for ssh")  # fmt: skip
+
+
 def build() -> Parser:
     parser = Parser(
         prog="gnt-vcluster",
@@ -140,6 +171,8 @@ def build() -> Parser:
     )
     parser.add_argument("--version", action="version", version=f"gnt-vcluster {VERSION}")
     parser.add_argument("--debug", action="store_true", help="log what is run, and show tracebacks")
+    parser.add_argument("--sandbox", nargs="?", metavar="NAME",
+                        help="work in this sandbox (--sandbox=NAME; --sandbox alone is the one named default)")  # fmt: skip
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=Parser)
 
     def add(name: str, text: str) -> argparse.ArgumentParser:
@@ -273,4 +306,6 @@ def build() -> Parser:
     destroy.add_argument("--snapshots", action="store_true", help="delete its snapshots, too, which otherwise stay")
     _dry_run(destroy)
     _json(destroy)
+
+    _sandbox_commands(add("sandbox", "private systems for clusters, which need neither root nor a systemd as PID 1"))
     return parser

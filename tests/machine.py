@@ -1,10 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """A throw-away Debian, booted: real systemd in a container that leaves nothing behind.
 
-``Rootfs`` makes (once, cached) a minimal Debian with what ganeti-vcluster depends on.
-``Machine`` boots it with systemd-nspawn in a private network, over an overlay in memory that
-lives in a mount namespace of its own: when the process that booted it ends, for whatever
-reason, the container, its mounts and its data are gone.
+It is a sandbox (ganeti_vc/container.py) over an overlay in memory: when the process that booted it
+ends, for whatever reason, the container, its mounts and its data are gone.
 
 As a program it serves `make demo` and people who want to look around::
 
@@ -17,24 +15,28 @@ As a program it serves `make demo` and people who want to look around::
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import hashlib
 import os
-import shutil
 import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import IO
+
+if __name__ == "__main__":
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+
+from ganeti_vc.container import Container, Plan, enter, new_group
+from ganeti_vc.output import Progress
+from ganeti_vc.sandbox import debian
 
 RELEASES = ("bookworm", "trixie")
 
 #: What a rootfs holds: the dependencies of the package, and the tools the tests look with.
 PACKAGES = (
-    "systemd", "systemd-sysv", "dbus", "ganeti", "ganeti-os-noop", "openssh-server", "iproute2", "procps",
+    "systemd", "systemd-sysv", "libpam-systemd", "dbus", "dbus-user-session", "uidmap", "ganeti", "ganeti-os-noop", "openssh-server", "iproute2", "procps",
     "python3-configobj", "python3-dbus", "python3-gi", "python3-openssl", "python3-pyroute2",
     "python3-pystemd", "python3-rich", "python3-sdnotify", "python3-setproctitle",
     "e2fsprogs", "ganeti-testsuite", "logrotate", "fping", "iptables", "net-tools", "curl", "lsof", "man-db", "bash-completion", "strace",
@@ -43,53 +45,9 @@ PACKAGES = (
 CACHE = Path(os.environ.get("GANETI_VCLUSTER_TEST_CACHE", "/var/cache/ganeti-vcluster-tests"))
 
 
-class MachineError(Exception):
-    """The container could not be made, booted or entered."""
-
-
 def rootfs(release: str) -> Path:
     """The cached root file system of a Debian release; made when missing (about 40 s)."""
-    key = hashlib.sha256(" ".join(PACKAGES).encode()).hexdigest()[:8]
-    target = CACHE / f"{release}-{key}"
-    CACHE.mkdir(parents=True, exist_ok=True)
-    with open(CACHE / f"{release}.lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not target.is_dir():
-            partial = CACHE / f"{release}-{key}.partial"
-            shutil.rmtree(partial, ignore_errors=True)
-            print(f"making the {release} root file system in {target}", file=sys.stderr)
-            subprocess.run(
-                ["mmdebstrap", "--quiet", "--variant=minbase", f"--include={','.join(PACKAGES)}",
-                 # apt-get inside must work without a network: keep the package lists.
-                 "--skip=cleanup/apt", release, str(partial)],
-                check=True,
-            )  # fmt: skip
-            partial.rename(target)
-    return target
-
-
-def _own_cgroup() -> Path:
-    """This process's control group in the unified hierarchy, wherever that is mounted."""
-    mounts = [line.split() for line in Path("/proc/self/mounts").read_text().splitlines()]
-    root = next((fields[1] for fields in mounts if fields[2] == "cgroup2"), None)
-    if not root:
-        raise MachineError("cgroup2 is not mounted: mount -t cgroup2 cgroup2 /sys/fs/cgroup")
-    path = next(line for line in Path("/proc/self/cgroup").read_text().splitlines() if line.startswith("0::"))
-    return Path(root) / path.removeprefix("0::").lstrip("/")
-
-
-def _children(pid: int) -> list[int]:
-    try:
-        return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-    except OSError:
-        return []
-
-
-def _comm(pid: int) -> str:
-    try:
-        return Path(f"/proc/{pid}/comm").read_text().strip()
-    except OSError:
-        return ""
+    return debian(release, PACKAGES, CACHE, Progress())
 
 
 class Machine:
@@ -99,99 +57,49 @@ class Machine:
     status kept.
     """
 
-    def __init__(self, release: str, binds: Sequence[Path] = (), memory: str = "4G") -> None:
+    def __init__(self, release: str, binds: Sequence[Path] = (), memory: str = "4G", nested: bool = False) -> None:
         self.release = release
         self.name = f"gvc-{release}-{os.getpid()}-{time.monotonic_ns() % 1_000_000}"
-        self._binds = binds
-        self._memory = memory
-        self._work: Path | None = None
-        self.cgroup = _own_cgroup() / self.name
-        self._nspawn: subprocess.Popen[bytes] | None = None
-        self._console: IO[bytes] | None = None
-        self.leader = 0
+        self._stack = contextlib.ExitStack()
+        self._binds, self._memory, self._nested = binds, memory, nested
 
     def __enter__(self) -> Machine:
         base = rootfs(self.release)
-        self._work = Path(tempfile.mkdtemp(prefix=f"{self.name}-"))
-        self._console = open(CACHE / f"{self.name}.log", "wb")
-        binds = " ".join(f"--bind-ro={path.resolve()}" for path in self._binds)
-        # nspawn puts what it boots into "payload" below its own control group: with one of its own
-        # for each container, no two systemds manage the same groups.
-        self.cgroup.mkdir()
-        script = f"""set -e
-            echo 0 >{self.cgroup}/cgroup.procs
-            mount -t tmpfs -o mode=755 tmpfs /run
-            mount -t tmpfs -o size={self._memory},mode=755 tmpfs {self._work}
-            mkdir {self._work}/upper {self._work}/work {self._work}/root
-            mount -t overlay -o lowerdir={base},upperdir={self._work}/upper,workdir={self._work}/work \
-                overlay {self._work}/root
-            rm -f {self._work}/root/etc/machine-id; : >{self._work}/root/etc/machine-id
-            status=133 # a reboot: with --keep-unit nspawn leaves it to its caller
-            while [ $status = 133 ]; do status=0; systemd-nspawn --quiet -D {self._work}/root --private-network --register=no \
-                --keep-unit --link-journal=no --console=pipe --hostname=vctest -M {self.name} {binds} --boot || status=$?; done"""
-        self._nspawn = subprocess.Popen(
-            # Whatever ends us ends the namespace of processes, and with it everything inside.
-            ["setpriv", "--pdeathsig", "KILL", "unshare", "--pid", "--fork", "--kill-child=KILL", "--mount-proc",
-             "--mount", "--propagation", "private", "sh", "-c", script],
-            env={**os.environ, "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1"},
-            stdin=subprocess.DEVNULL, stdout=self._console, stderr=subprocess.STDOUT,
-        )  # fmt: skip
-        try:
-            self.wait_booted()
-        except BaseException:
-            self.__exit__()
-            raise
+        with contextlib.ExitStack() as stack:
+            work = Path(
+                stack.enter_context(tempfile.TemporaryDirectory(prefix=f"{self.name}-", ignore_cleanup_errors=True))
+            )
+            self.cgroup = stack.enter_context(new_group(self.name))
+            plan = Plan("vctest", work, base, self._memory, self._binds, self._nested)
+            self.container = stack.enter_context(contextlib.closing(Container(plan, self.cgroup)))
+            self.container.start()
+            self.container.wait_booted()
+            # Its console and its reboots.
+            self._server = threading.Thread(target=self._serve, daemon=True)
+            self._server.start()
+            stack.callback(self._end)
+            self._stack = stack.pop_all()
         return self
 
+    def _serve(self) -> None:
+        with contextlib.suppress(OSError):
+            while self.container.serve():
+                pass
+
+    def _end(self) -> None:
+        self.container.kill()
+        self._server.join()
+
     def __exit__(self, *exc: object) -> None:
-        if self._nspawn and self._nspawn.poll() is None:
-            self._nspawn.kill()
-            self._nspawn.wait()
-        if self._console:
-            self._console.close()
-            os.unlink(self._console.name)
-        if self._work:
-            shutil.rmtree(self._work, ignore_errors=True)
-        if self.cgroup.is_dir():
-            deadline = time.monotonic() + 10
-            while "populated 1" in (self.cgroup / "cgroup.events").read_text() and time.monotonic() < deadline:
-                time.sleep(0.02)  # the kernel is still killing what was inside
-            for path, *_ in os.walk(self.cgroup, topdown=False):
-                os.rmdir(path)
+        self._stack.close()
 
-    def _find_leader(self) -> int:
-        """The container's PID 1: below unshare, the shell and systemd-nspawn."""
-        assert self._nspawn
-        pids = [self._nspawn.pid]
-        for _ in range(3):
-            pids = [child for pid in pids for child in _children(pid)]
-        return next((pid for pid in pids if _comm(pid) == "systemd"), 0)
-
-    def wait_booted(self, timeout: float = 60, not_leader: int = 0) -> None:
-        """Wait until systemd has finished its start-up; `not_leader` is a PID 1 of before a reboot."""
-        deadline = time.monotonic() + timeout
-        while time.monotonic() < deadline:
-            assert self._nspawn
-            if self._nspawn.poll() is not None:
-                raise MachineError(f"the container ended: {self.console()}")
-            self.leader = self._find_leader()
-            if self.leader and self.leader != not_leader:
-                state = self.run("systemctl", "is-system-running", "--wait", check=False)
-                if state.stdout.strip() in ("running", "degraded"):
-                    return
-            time.sleep(0.05)  # until the deadline: nspawn has no event to wait for
-        raise MachineError(f"no boot within {timeout} s: {self.console()}")
-
-    def console(self) -> str:
-        """The last lines the container printed."""
-        assert self._console
-        return "".join(Path(self._console.name).read_text(errors="replace").splitlines(keepends=True)[-20:])
+    @property
+    def leader(self) -> int:
+        """Its PID 1, as seen from here."""
+        return self.container.leader
 
     def enter(self, argv: Sequence[str]) -> list[str]:
-        # What runs in the background of a shell has SIGINT ignored, and so would all it starts.
-        return ["nsenter", "-t", str(self.leader), "-a", "-r", "-w",
-                "env", "-i", "--default-signal", "HOME=/root", "TERM=xterm", "LANG=C.UTF-8", "USER=root",
-                "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", *argv]  # fmt: skip
+        return enter(self.leader, argv, {"TERM": "xterm"})
 
     def run(
         self, *argv: str, check: bool = True, input: str | None = None, timeout: float = 300
@@ -241,7 +149,10 @@ class Machine:
         """Reboot the container and wait until it is up again."""
         before = self.leader
         self.run("systemctl", "reboot", check=False)
-        self.wait_booted(not_leader=before)
+        deadline = time.monotonic() + 60
+        while self.leader in (0, before):
+            assert time.monotonic() < deadline, self.container.last_words()
+            time.sleep(0.02)  # the other thread sets it
 
     def wait_for(self, script: str, timeout: float = 60) -> str:
         """Repeat a shell condition until it succeeds; returns its output."""

@@ -63,7 +63,7 @@ def test_an_interruption_removes_the_cluster(machine: Machine) -> None:
         process = machine.popen("gnt-vcluster", "bench", "--sizes", "3", "--only", "node-list")
         machine.wait_for(after)
         time.sleep(1)
-        machine.sh("kill -INT $(pgrep -xf '/usr/bin/python3 -I /usr/sbin/gnt-vcluster bench .*')")
+        machine.sh("kill -INT $(pgrep -xf '/usr/bin/python3 -I /usr/bin/gnt-vcluster bench .*')")
         out, _ = process.communicate(timeout=120)
         assert process.returncode == 128 + signal.SIGINT, out
         machine.sh("rm -f /tmp/[ab].json")

@@ -331,7 +331,7 @@ def test_ctrl_c(saved: Machine, untouched: str) -> None:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal(saved: Machine, untouched: str, number: signal.Signals) -> None:
     process = start(saved)
-    saved.sh(f"kill -{number.value} $(pgrep -f '^/usr/bin/python3 -I /usr/sbin/gnt-vcluster run')")
+    saved.sh(f"kill -{number.value} $(pgrep -f '^/usr/bin/python3 -I /usr/bin/gnt-vcluster run')")
     out = process.communicate(timeout=60)[0]
     assert process.returncode == 128 + number and "Traceback" not in out, out
     assert difference(untouched, fingerprint(saved)) == []
@@ -340,7 +340,7 @@ def test_a_signal(saved: Machine, untouched: str, number: signal.Signals) -> Non
 def test_a_signal_while_the_cluster_comes_up(saved: Machine, untouched: str) -> None:
     process = saved.popen("gnt-vcluster", "run", "--nodes", "2", "true")
     saved.wait_for(f"ls {STATE}/run*/node1.run*/var/lib/ganeti/server.pem")
-    saved.sh("kill -TERM $(pgrep -f '^/usr/bin/python3 -I /usr/sbin/gnt-vcluster run')")
+    saved.sh("kill -TERM $(pgrep -f '^/usr/bin/python3 -I /usr/bin/gnt-vcluster run')")
     out = process.communicate(timeout=90)[0]
     assert process.returncode == 143 and "Traceback" not in out, out
     assert difference(untouched, fingerprint(saved)) == []
@@ -348,7 +348,7 @@ def test_a_signal_while_the_cluster_comes_up(saved: Machine, untouched: str) -> 
 
 def test_the_next_run_cleans_what_a_killed_one_left(saved: Machine, untouched: str) -> None:
     process = start(saved)
-    saved.sh("kill -KILL $(pgrep -f '^/usr/bin/python3 -I /usr/sbin/gnt-vcluster run')")
+    saved.sh("kill -KILL $(pgrep -f '^/usr/bin/python3 -I /usr/bin/gnt-vcluster run')")
     process.communicate(timeout=60)
     assert "default" in saved.sh(LEFT).stdout
     saved.wait_for("! pgrep -f 'sleep 100[0]'", 5)
@@ -360,7 +360,7 @@ def test_the_next_run_cleans_what_a_killed_one_left(saved: Machine, untouched: s
 
 def test_what_is_asked_for_by_its_name_is_not_cleaned(saved: Machine) -> None:
     process = start(saved)
-    saved.sh("kill -KILL $(pgrep -f '^/usr/bin/python3 -I /usr/sbin/gnt-vcluster run')")
+    saved.sh("kill -KILL $(pgrep -f '^/usr/bin/python3 -I /usr/bin/gnt-vcluster run')")
     process.communicate(timeout=60)
     saved.run("gnt-vcluster", "up")
     saved.run("gnt-vcluster", "run", "--nodes", "1", "true")

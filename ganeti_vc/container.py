@@ -1,0 +1,276 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""A Debian booted in a container of its own: real systemd as its PID 1, in a private network.
+
+There are two ways, by who boots it. tools/sandbox-init does the work of both, in the new namespaces:
+
+- root: systemd-nspawn;
+- anybody else: a user namespace, in which root is the user (0 outside: the user; 1 to 65535: his
+  range of subordinate IDs), and the same steps by hand, because nspawn needs root.
+
+Whatever ends the process that booted it ends everything inside. Standard library only: the tests
+boot their machines with it, too (tests/machine.py).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import selectors
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+#: Beside this package, as in the source tree, or where the package has its programs.
+_BESIDE = Path(__file__).resolve().parent.parent / "tools"
+TOOLS = _BESIDE if _BESIDE.is_dir() else Path("/usr/lib/ganeti-vcluster")
+
+#: What a process inside gets of the environment.
+ENVIRONMENT = {
+    "HOME": "/root",
+    "LANG": "C.UTF-8",
+    "LOGNAME": "root",
+    "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    "USER": "root",
+}
+#: systemd.special(7): poweroff.target.
+POWEROFF = signal.SIGRTMIN + 4
+#: An end of the first process that means a reboot: systemd-nspawn(1), --keep-unit, and reboot(2) in a PID namespace.
+REBOOTED = (133, 128 + signal.SIGHUP, -signal.SIGHUP)
+POWERED_OFF = (0, 128 + signal.SIGINT, -signal.SIGINT)
+
+
+class ContainerError(Exception):
+    """It could not be booted. The text is for the user."""
+
+
+def rootless() -> bool:
+    return os.geteuid() != 0
+
+
+def in_own_mapping(*argv: str) -> list[str]:
+    """A command line that runs as root of the user namespace the containers of this user have."""
+    return ["unshare", "--user", "--map-root-user", "--map-auto", "--", *argv] if rootless() else list(argv)
+
+
+def own_group() -> Path:
+    """This process's control group in the unified hierarchy, wherever that is mounted.
+
+    Raises ContainerError where it is not mounted.
+    """
+    mounts = [line.split() for line in Path("/proc/self/mounts").read_text().splitlines()]
+    root = next((fields[1] for fields in mounts if fields[2] == "cgroup2"), None)
+    if not root:
+        raise ContainerError("control groups v2 are not mounted: mount -t cgroup2 cgroup2 /sys/fs/cgroup")
+    path = next(line for line in Path("/proc/self/cgroup").read_text().splitlines() if line.startswith("0::"))
+    return Path(root) / path.removeprefix("0::").lstrip("/")
+
+
+def group_is_ours(group: Path) -> bool:
+    """Whether we may make control groups below this one, and move processes between them (cgroups(7), delegation)."""
+    return os.access(group, os.W_OK) and os.access(group / "cgroup.procs", os.W_OK)
+
+
+@contextlib.contextmanager
+def new_group(name: str) -> Iterator[Path]:
+    """A control group for a container, removed with all below it at the end. Raises ContainerError."""
+    own = own_group()
+    if not group_is_ours(own):
+        raise ContainerError(f"the control group {own} is not delegated to you")
+    if rootless() and (own / "cgroup.procs").read_text().split() == [str(os.getpid())]:
+        # We are alone: a unit's group. Controllers work only below a group without processes.
+        supervisor = own / "supervisor"
+        supervisor.mkdir(exist_ok=True)
+        (supervisor / "cgroup.procs").write_text(str(os.getpid()))
+        for controller in (own / "cgroup.controllers").read_text().split():
+            with contextlib.suppress(OSError):  # as many as there are
+                (own / "cgroup.subtree_control").write_text(f"+{controller}")
+    group = own / name
+    group.mkdir(exist_ok=True)  # there: one that was killed has left it
+    try:
+        yield group
+    finally:
+        _remove_group(group)
+
+
+def _remove_group(group: Path) -> None:
+    deadline = time.monotonic() + 10
+    while "populated 1" in (group / "cgroup.events").read_text() and time.monotonic() < deadline:
+        time.sleep(0.02)  # the kernel is still killing what was inside
+    for path, *_ in os.walk(group, topdown=False):
+        os.rmdir(path)
+
+
+def _children(pid: int) -> list[int]:
+    try:
+        return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except OSError:
+        return []
+
+
+def _comm(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    except OSError:
+        return ""
+
+
+def enter(leader: int, argv: Sequence[str], environment: Mapping[str, str] | None = None) -> list[str]:
+    """A command line that runs `argv` as root in the container whose PID 1 is `leader`, with that environment only."""
+    namespaces = ["-m", "-u", "-i", "-n", "-p", "-C"]
+    if os.readlink(f"/proc/{leader}/ns/user") != os.readlink("/proc/self/ns/user"):
+        namespaces.append("-U")
+    variables = [f"{name}={value}" for name, value in {**ENVIRONMENT, **(environment or {})}.items()]
+    # What runs in the background of a shell has SIGINT ignored, and so would all it starts.
+    return ["nsenter", "-t", str(leader), *namespaces, "-r", "-w", "--",
+            "env", "-i", "--default-signal", *variables, *argv]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to boot."""
+
+    name: str  #: of the container, and host name inside
+    directory: Path  #: for its files: root, upper, work, console, notify
+    base: Path | None = None  #: a Debian tree, used through an overlay; None: the machine's own /usr
+    memory: str = ""  #: size, as of a tmpfs: what is changed lives in memory and is gone afterwards
+    binds: Sequence[Path] = ()  #: of the machine, to be seen inside, read-only; for root only
+    nested: bool = False  #: whether it can boot others inside, as a user; for root only. Its root may change the machine's /proc/sys then.
+
+
+class Container:
+    """One container, from its boot to its end."""
+
+    def __init__(self, plan: Plan, group: Path) -> None:
+        self.plan = plan
+        self.leader = 0  #: its PID 1, once it is booted
+        self._group = group
+        self._process: subprocess.Popen[bytes] | None = None
+        self._notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._terminal, self._slave = os.openpty()
+
+    def start(self) -> None:
+        """Begin to boot. Raises ContainerError."""
+        notify = self.plan.directory / "notify"
+        with contextlib.suppress(FileNotFoundError):
+            notify.unlink()
+        try:
+            self._notify.bind(str(notify))
+        except OSError as err:
+            raise ContainerError(f"cannot make the socket {notify}: {err.strerror or err}") from None
+        self._spawn()
+
+    def _spawn(self) -> None:
+        plan = self.plan
+        environment = {
+            "PATH": ENVIRONMENT["PATH"], "LANG": "C.UTF-8",
+            "BOX_NAME": plan.name, "BOX_DIRECTORY": str(plan.directory), "BOX_BASE": str(plan.base or ""),
+            "BOX_MEMORY": plan.memory, "BOX_GROUP": str(self._group), "BOX_CONSOLE": os.ttyname(self._slave),
+            "BOX_BINDS": " ".join(f"--bind-ro={path.resolve()}" for path in plan.binds),
+            "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1", "SYSTEMD_NSPAWN_API_VFS_WRITABLE": "yes" if plan.nested else "no",
+        }  # fmt: skip
+        # pdeathsig is lost where a process becomes root of a user namespace: so behind that.
+        bound = ["setpriv", "--pdeathsig", "KILL", "unshare", "--pid", "--fork", "--kill-child=KILL",
+                 "--mount", "--propagation", "private"]  # fmt: skip
+        argv = [*bound, "--net", "--uts", "--ipc"] if rootless() else [*bound, "--mount-proc"]
+        init = [str(TOOLS / "sandbox-init"), "user" if rootless() else "root"]
+        # The control group first: the namespace of control groups is made by what is in it.
+        join = ["sh", "-c", 'echo 0 >"$BOX_GROUP/cgroup.procs" && exec "$@"', "sh"]
+        cgroup = ["--cgroup"] if rootless() else []
+        self._process = subprocess.Popen(
+            [*join, *in_own_mapping(*argv, *cgroup, "--", *init)], env=environment, stdin=subprocess.DEVNULL,
+            stdout=self._slave, stderr=self._slave,
+        )  # fmt: skip
+
+    def _find_leader(self) -> int:
+        """Below unshare (and the shell and systemd-nspawn)."""
+        assert self._process
+        pids = [self._process.pid]
+        for _ in range(4):
+            pids = [child for pid in pids for child in _children(pid)]
+            for pid in pids:
+                if _comm(pid) == "systemd":
+                    return pid
+        return 0
+
+    def wait_booted(self, timeout: float = 60) -> None:
+        """Serve it until its systemd has finished the start, which sets `leader`. Raises ContainerError."""
+        deadline = time.monotonic() + timeout
+        self.leader = 0
+        while not self.leader:
+            if not self.serve(deadline - time.monotonic()):
+                raise ContainerError(f"it ended while it booted: {self.last_words()}")
+            if time.monotonic() > deadline:
+                raise ContainerError(f"no boot within {timeout:.0f} s: {self.last_words()}")
+
+    def serve(self, timeout: float | None = None) -> bool:
+        """Handle one event: a line on the console, a boot that is complete, a reboot. False when it is powered off."""
+        assert self._process
+        with selectors.DefaultSelector() as selector, _fd_of(self._process.pid) as pidfd:
+            for what in (self._terminal, self._notify, pidfd):
+                selector.register(what, selectors.EVENT_READ)
+            ready = {key.fileobj for key, _ in selector.select(None if timeout is None else max(timeout, 0))}
+        if self._terminal in ready:
+            self._log(os.read(self._terminal, 65536))
+        if self._notify in ready and b"READY=1" in self._notify.recv(4096).split(b"\n"):
+            self.leader = self._find_leader()
+        if pidfd in ready:
+            status = self._process.wait()
+            self.leader = 0
+            if status not in REBOOTED:
+                return False
+            self._spawn()
+        return True
+
+    @property
+    def status(self) -> int:
+        """How it ended: 0 for a power-off."""
+        assert self._process
+        status = self._process.wait()
+        return 0 if status in POWERED_OFF else status
+
+    @property
+    def console(self) -> Path:
+        return self.plan.directory / "console"
+
+    def _log(self, text: bytes) -> None:
+        with open(self.console, "ab") as stream:
+            stream.write(text)
+
+    def last_words(self) -> str:
+        """The last lines of the console."""
+        with contextlib.suppress(OSError):
+            return " / ".join(self.console.read_text(errors="replace").split("\n")[-6:]).strip()
+        return "it has said nothing"
+
+    def poweroff(self) -> None:
+        """Ask for an orderly end; `serve` tells of it."""
+        if leader := self.leader or self._find_leader():
+            os.kill(leader, POWEROFF)
+        else:
+            self.kill()
+
+    def kill(self) -> None:
+        """End it at once."""
+        if self._process and self._process.poll() is None:
+            self._process.kill()
+            self._process.wait()
+
+    def close(self) -> None:
+        """End it, if it is not ended, and give back what we hold for it."""
+        self.kill()
+        self._notify.close()
+        os.close(self._terminal)
+        os.close(self._slave)
+
+
+@contextlib.contextmanager
+def _fd_of(pid: int) -> Iterator[int]:
+    fd = os.pidfd_open(pid)
+    try:
+        yield fd
+    finally:
+        os.close(fd)

@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""What a sandbox of a user without privileges needs of the machine, and the one command that mends each."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from ganeti_vc import container, sandbox
+from ganeti_vc.features import Feature
+
+#: newuidmap and the users of Debian's packages: a sandbox maps 1 to 65535.
+IDS = 65535
+DISK = 1 << 29
+
+
+def subordinate(path: Path, user: str, uid: int) -> int:
+    """How many subordinate IDs a user has in a file of subuid(5)."""
+    try:
+        lines = path.read_text().splitlines()
+    except OSError:
+        return 0
+    words = (line.split(":") for line in lines)
+    return max((int(w[2]) for w in words if len(w) == 3 and w[0] in (user, str(uid)) and w[2].isdecimal()), default=0)
+
+
+def _sysctl(name: str) -> int | None:
+    """An integer parameter of the kernel; None where it has none of that name."""
+    try:
+        return int(Path("/proc/sys", name).read_text())
+    except (OSError, ValueError):
+        return None
+
+
+def read() -> Iterator[Feature]:
+    """All of them, for the caller."""
+    uid = os.getuid()
+    user = pwd.getpwuid(uid).pw_name
+    allowed = _sysctl("kernel/unprivileged_userns_clone") != 0 and (_sysctl("user/max_user_namespaces") or 0) > 0
+    yield Feature("user-namespaces", "kernel: user namespaces", allowed,
+                  "sudo sysctl -w user.max_user_namespaces=15000 kernel.unprivileged_userns_clone=1")  # fmt: skip
+    yield Feature("apparmor", "AppArmor: user namespaces", _sysctl("kernel/apparmor_restrict_unprivileged_userns") in (0, None),
+                  "sudo sysctl -w kernel.apparmor_restrict_unprivileged_userns=0", words=("restricted", "allowed"))  # fmt: skip
+    yield Feature("uidmap", "program: newuidmap", shutil.which("newuidmap") is not None, "sudo apt-get install uidmap")
+    for kind in ("uid", "gid"):
+        yield Feature(f"sub{kind}", f"/etc/sub{kind}: {IDS} IDs of {user}",
+                      subordinate(Path(f"/etc/sub{kind}"), user, uid) >= IDS,
+                      f"sudo usermod --add-sub{kind}s 100000-165535 {user}")  # fmt: skip
+    try:
+        delegated = container.group_is_ours(container.own_group())
+    except container.ContainerError:
+        delegated = False
+    manager = sandbox.user_manager() is not None
+    yield Feature("delegation", "control group: yours, or a systemd of yours", delegated or manager,
+                  sandbox.delegation_remedy())  # fmt: skip
+    if manager:
+        yield Feature(
+            "linger",
+            "systemd: outlives log-out",
+            sandbox.lingers(),
+            f"sudo loginctl enable-linger {user}",
+            optional=True,
+        )
+    directory = sandbox.data_directory()
+    while not directory.exists():
+        directory = directory.parent
+    yield Feature("disk", f"disk: {directory}", shutil.disk_usage(directory).free >= DISK,
+                  "make room, or set XDG_DATA_HOME", words=("less than 0.5G free", "free"))  # fmt: skip
+    installed = all(Path(path).exists() for path in ("/usr/lib/ganeti/daemon-util", "/usr/lib/ganeti-vcluster/manager"))
+    yield Feature("packages", "packages: ganeti and ganeti-vcluster", installed,
+                  "sudo apt-get install ./ganeti-vcluster_*.deb; or a Debian of its own: gnt-vcluster sandbox start --suite bookworm --deb FILE",
+                  optional=shutil.which("mmdebstrap") is not None)  # fmt: skip

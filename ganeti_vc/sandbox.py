@@ -1,0 +1,435 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Sandboxes: a private system for clusters, for whoever is not root or has no systemd as PID 1.
+
+Everything in one is as on a machine of its own: the same units, the same manager, the same commands.
+All of its files are in one directory below the user's data directory.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import pwd
+import re
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ganeti_vc import container, files
+from ganeti_vc.container import TOOLS, Plan
+from ganeti_vc.errors import StepFailed, UsageError, VclusterError
+from ganeti_vc.output import Progress
+
+DEFAULT = "default"
+UNIT = "ganeti-vcluster-sandbox@{}.service"
+#: What a tree of one's own holds besides what the package depends on.
+PACKAGES = ("systemd-sysv", "ganeti-testsuite", "fping", "procps", "less", "lsof", "net-tools", "man-db",
+            "bash-completion", "logrotate", "python3-matplotlib")  # fmt: skip
+SUITES = ("bookworm", "trixie")
+
+FIELDS = {
+    "sandbox": "Sandbox",
+    "state": "State",
+    "system": "System",
+    "pid": "PID",
+    "owner": "Owner",
+    "memory": "Memory",
+    "disk": "Disk",
+}
+
+_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?")
+
+
+def data_directory() -> Path:
+    """Where sandboxes live (XDG Base Directory Specification)."""
+    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local/share") / "ganeti-vcluster"
+
+
+def cache_directory() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ganeti-vcluster"
+
+
+@dataclass(frozen=True, order=True)
+class Sandbox:
+    """One sandbox of this user, whether it exists or not."""
+
+    name: str
+
+    def __post_init__(self) -> None:
+        if not _NAME.fullmatch(self.name):
+            raise UsageError(f"{self.name!r} cannot name a sandbox", "use lower-case letters, digits and -, at most 32")
+
+    @property
+    def directory(self) -> Path:
+        return data_directory() / self.name
+
+    @property
+    def lock(self) -> Path:
+        return self.directory / "lock"
+
+    @property
+    def settings(self) -> Path:
+        """What it is made of; written when it is complete enough to be started."""
+        return self.directory / "settings.json"
+
+    @property
+    def exists(self) -> bool:
+        return self.settings.exists()
+
+    @property
+    def base(self) -> Path | None:
+        """The tree below its own changes; None: the machine's /usr."""
+        found = json.loads(self.settings.read_text())["base"]
+        return Path(found) if found else None
+
+    def plan(self) -> Plan:
+        """What its owner boots."""
+        return Plan(self.name, self.directory, self.base)
+
+    def check_exists(self) -> None:
+        if not self.exists:
+            raise VclusterError(f"there is no sandbox {self.name}", f"gnt-vcluster sandbox start {self.name}")
+
+    @property
+    def is_owned(self) -> bool:
+        """Whether a process owns it: it runs, starts or stops."""
+        if not self.lock.exists():
+            return False
+        with files.try_lock(self.lock) as free:
+            return not free
+
+    @property
+    def leader(self) -> int:
+        """Its PID 1, as seen from here; 0 when it is not booted."""
+        with contextlib.suppress(OSError, ValueError):
+            pid = int(self.lock.read_text())
+            return pid if self.is_owned else 0
+        return 0
+
+    def row(self) -> dict[str, object]:
+        leader = self.leader
+        state = "running" if leader else "changing" if self.is_owned else "stopped"
+        base = self.base
+        return {
+            "sandbox": self.name,
+            "state": state,
+            "system": base.name.split("-")[0] if base else "host",
+            "pid": leader or None,
+            "owner": owner(self) if leader else None,
+            "memory": _memory(leader) if leader else None,
+            "disk": _disk(self.directory),
+        }
+
+
+def every() -> list[Sandbox]:
+    """Those there are."""
+    with contextlib.suppress(FileNotFoundError):
+        return sorted(
+            Sandbox(path.name) for path in data_directory().iterdir()
+            if _NAME.fullmatch(path.name) and Sandbox(path.name).exists
+        )  # fmt: skip
+    return []
+
+
+def _disk(directory: Path) -> str:
+    done = subprocess.run(container.in_own_mapping("du", "-shx", str(directory)), capture_output=True, text=True)
+    return done.stdout.split()[0] if done.stdout else "-"
+
+
+def _memory(leader: int) -> str | None:
+    """What its control group has, where the controller is delegated."""
+    with contextlib.suppress(OSError, StopIteration):
+        line = next(line for line in Path(f"/proc/{leader}/cgroup").read_text().splitlines() if line.startswith("0::"))
+        mount = next(
+            f[1] for f in map(str.split, Path("/proc/self/mounts").read_text().splitlines()) if f[2] == "cgroup2"
+        )
+        group = Path(mount) / line.removeprefix("0::").lstrip("/")
+        for parent in group.parents:
+            if parent.name.startswith("gnt-vcluster-"):
+                return f"{int((parent / 'memory.current').read_text()) / 2**20:.0f}M"
+    return None
+
+
+# -- the user's manager --
+
+
+def user_manager() -> dict[str, str] | None:
+    """The environment in which systemctl --user reaches the user's systemd; None where there is none."""
+    runtime = os.environ.get("XDG_RUNTIME_DIR") or f"/run/user/{os.getuid()}"
+    if not container.rootless() or not Path(runtime, "systemd/private").exists():
+        return None
+    return {**os.environ, "XDG_RUNTIME_DIR": runtime}
+
+
+def _systemctl(environment: dict[str, str], *words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["systemctl", "--user", *words], env=environment, capture_output=True, text=True)
+
+
+def owner(sandbox: Sandbox) -> str:
+    """`unit` where the user's systemd owns it."""
+    environment = user_manager()
+    unit = UNIT.format(sandbox.name)
+    if environment and _systemctl(environment, "is-active", unit).returncode == 0:
+        return unit
+    return "process"
+
+
+def lingers() -> bool:
+    """Whether the user's systemd outlives the last log-out."""
+    return Path("/var/lib/systemd/linger", _user_name()).exists()
+
+
+def _user_name() -> str:
+    return pwd.getpwuid(os.getuid()).pw_name
+
+
+def _start_unit(sandbox: Sandbox, environment: dict[str, str]) -> None:
+    unit = UNIT.format(sandbox.name)
+    if "LoadState=loaded" in _systemctl(environment, "show", "-p", "LoadState", unit).stdout:
+        _systemctl(environment, "reset-failed", unit)
+        done = _systemctl(environment, "start", unit)
+    else:  # the package is not installed: as units/user has it
+        done = subprocess.run(
+            ["systemd-run", "--user", "--quiet", f"--unit={unit}", "--property=Type=notify", "--property=Delegate=yes",
+             "--property=KillMode=mixed", f"--setenv=XDG_DATA_HOME={data_directory().parent}", "--collect",
+             str(TOOLS / "sandbox"), sandbox.name],
+            env=environment, capture_output=True, text=True,
+        )  # fmt: skip
+    if done.returncode:
+        log = subprocess.run(["journalctl", "--user", "-q", "-n1", "-o", "cat", f"--user-unit={unit}", "-t", "sandbox"],
+                             env=environment, capture_output=True, text=True)  # fmt: skip
+        reason = log.stdout.strip() or done.stderr.strip().split("\n")[0]
+        raise StepFailed(f"the sandbox {sandbox.name} does not start: {reason}",
+                         f"journalctl --user -u {unit}, and {sandbox.directory / 'console'}")  # fmt: skip
+
+
+def _start_process(sandbox: Sandbox) -> None:
+    group = container.own_group()
+    if not container.group_is_ours(group):
+        raise VclusterError(f"the control group {group} is not yours, and no systemd of yours runs",
+                            delegation_remedy())  # fmt: skip
+    read, write = os.pipe()
+    os.set_inheritable(write, True)
+    with open(sandbox.directory / "log", "wb") as log:
+        subprocess.Popen(
+            [str(TOOLS / "sandbox"), sandbox.name, str(write)], pass_fds=[write], start_new_session=True,
+            stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/",
+        )  # fmt: skip
+    os.close(write)
+    with open(read) as told:
+        answer = told.readline().strip()
+    if answer != "ready":
+        raise StepFailed(f"the sandbox {sandbox.name} does not start: {answer or 'its owner was killed'}",
+                         f"look at {sandbox.directory / 'console'}")  # fmt: skip
+
+
+def delegation_remedy() -> str:
+    """The one command that gives this shell a control group of its own."""
+    try:
+        mount = next(
+            f[1] for f in map(str.split, Path("/proc/self/mounts").read_text().splitlines()) if f[2] == "cgroup2"
+        )
+    except StopIteration:
+        return "sudo mount -t cgroup2 cgroup2 /sys/fs/cgroup"
+    group = f"{mount}/gnt-vcluster-{_user_name()}"
+    return (f"sudo sh -c 'mkdir -p {group} && chown {os.getuid()} {group} {group}/cgroup.procs {group}/cgroup.subtree_control "
+            f"&& echo {os.getppid()} >{group}/cgroup.procs'")  # fmt: skip
+
+
+# -- life --
+
+
+def start(sandbox: Sandbox, progress: Progress, suite: str = "", deb: str = "") -> bool:
+    """Make it, if it does not exist, and boot it, if it does not run. Returns whether anything was to do."""
+    if not sandbox.exists:
+        create(sandbox, progress, suite, deb)
+    elif suite or deb:
+        raise UsageError(f"the sandbox {sandbox.name} exists: it keeps its system",
+                         f"gnt-vcluster sandbox remove {sandbox.name}, or give another name")  # fmt: skip
+    for _ in range(600):
+        if sandbox.leader:
+            return False
+        if not sandbox.is_owned:
+            break
+        time.sleep(0.1)  # it starts or stops just now, and has no event for us
+    with progress.step(f"booting the sandbox {sandbox.name}"):
+        environment = user_manager()
+        if environment:
+            _start_unit(sandbox, environment)
+        else:
+            _start_process(sandbox)
+    if not sandbox.leader:
+        raise StepFailed(f"the sandbox {sandbox.name} ended at once", f"look at {sandbox.directory / 'console'}")
+    _install(sandbox, progress)
+    return True
+
+
+def create(sandbox: Sandbox, progress: Progress, suite: str, deb: str) -> None:
+    """Make its directory. Raises VclusterError; then nothing is left."""
+    if bool(suite) != bool(deb):
+        raise UsageError("--suite and --deb go together", "a Debian of its own, and the package ganeti-vcluster for it")
+    if suite:
+        base = str(base_tree(suite, Path(deb), cache_directory(), progress))
+    else:
+        base = ""
+        if not Path("/usr/lib/ganeti-vcluster/manager").exists():
+            raise VclusterError("the packages ganeti and ganeti-vcluster are not installed on this machine",
+                                "install them, or give the sandbox a Debian of its own: --suite bookworm --deb FILE")  # fmt: skip
+    sandbox.directory.mkdir(parents=True, mode=0o700, exist_ok=True)
+    if deb:
+        shutil.copyfile(deb, sandbox.directory / "package.deb")
+    files.write(sandbox.settings, json.dumps({"schema": 1, "base": base}) + "\n")
+
+
+def base_tree(suite: str, deb: Path, cache: Path, progress: Progress) -> Path:
+    """A Debian with what the package depends on, made once by mmdebstrap for all sandboxes of the user."""
+    if suite not in SUITES:
+        raise UsageError(f"{suite!r} is no suite for a sandbox", f"suites are {', '.join(SUITES)}")
+    if not deb.is_file():
+        raise UsageError(f"there is no file {deb}", "--deb is the package ganeti-vcluster, as a file")
+    if not shutil.which("mmdebstrap"):
+        raise VclusterError("mmdebstrap is missing", "apt-get install mmdebstrap")
+    done = subprocess.run(["dpkg-deb", "--field", str(deb), "Depends"], capture_output=True, text=True)
+    if done.returncode:
+        raise VclusterError(f"{deb} is no package", "--deb is the package ganeti-vcluster, as a file")
+    depends = [re.split(r"[ (|:]", word.strip())[0] for word in done.stdout.split(",") if word.strip()]
+    return debian(suite, sorted({*depends, *PACKAGES}), cache, progress)
+
+
+def debian(suite: str, packages: Sequence[str], cache: Path, progress: Progress) -> Path:
+    """A cached tree of a suite with packages (40 s and 1 GB when it is not there)."""
+    key = hashlib.sha256(" ".join(packages).encode()).hexdigest()[:8]
+    target = cache / f"{suite}-{key}"
+    cache.mkdir(parents=True, exist_ok=True)
+    lock = cache / f"{suite}.lock"
+    lock.touch()
+    with contextlib.closing(os.fdopen(os.open(lock, os.O_RDWR))) as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        if not target.is_dir():
+            partial = cache / f"{suite}-{key}.partial"
+            discard(partial)
+            with progress.step(f"making a Debian {suite} in {target}"):
+                done = subprocess.run(
+                    ["mmdebstrap", "--quiet", f"--mode={'unshare' if container.rootless() else 'root'}", "--variant=minbase",
+                     # apt-get inside must work without a network: keep the package lists.
+                     "--skip=cleanup/apt", f"--include={','.join(packages)}", suite, str(partial)],
+                    capture_output=True, text=True,
+                )  # fmt: skip
+                if done.returncode:
+                    discard(partial)
+                    reason = (done.stderr.strip() or "no reason was given").split("\n")[-1]
+                    raise StepFailed(f"mmdebstrap has not made a Debian {suite}: {reason}", "is the network there?")
+            partial.rename(target)
+    return target
+
+
+def _install(sandbox: Sandbox, progress: Progress) -> None:
+    """Install the package into a tree of its own, once."""
+    package = sandbox.directory / "package.deb"
+    if not package.exists():
+        return
+    with progress.step(f"installing ganeti-vcluster in the sandbox {sandbox.name}"), open(package, "rb") as stream:
+        script = (
+            "cat >/root/ganeti-vcluster.deb && DEBIAN_FRONTEND=noninteractive "
+            "apt-get install -qq -y --no-install-recommends /root/ganeti-vcluster.deb && rm /root/ganeti-vcluster.deb"
+        )
+        done = subprocess.run(container.enter(sandbox.leader, ["sh", "-c", script]), stdin=stream,
+                              capture_output=True, text=True)  # fmt: skip
+        if done.returncode:
+            raise StepFailed(f"apt-get has not installed {package}: {done.stderr.strip().splitlines()[-1]}",
+                             f"gnt-vcluster sandbox enter {sandbox.name}")  # fmt: skip
+    package.unlink()
+
+
+def stop(sandbox: Sandbox, progress: Progress) -> bool:
+    """Power it off and wait for its end. Returns whether it ran."""
+    sandbox.check_exists()
+    if not sandbox.is_owned:
+        return False
+    with progress.step(f"stopping the sandbox {sandbox.name}"):
+        environment = user_manager()
+        if environment and owner(sandbox) != "process":
+            _systemctl(environment, "stop", UNIT.format(sandbox.name))
+        elif leader := sandbox.leader:
+            os.kill(leader, container.POWEROFF)
+        with _owned(sandbox):
+            pass
+    return True
+
+
+@contextlib.contextmanager
+def _owned(sandbox: Sandbox) -> Iterator[None]:
+    """Wait until nobody owns it, and keep it so."""
+    fd = os.open(sandbox.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)
+
+
+def remove(sandbox: Sandbox, progress: Progress) -> None:
+    """Stop it and remove all its files, those of users that are others outside, too."""
+    if not sandbox.directory.exists():
+        sandbox.check_exists()
+    if sandbox.is_owned:
+        stop(sandbox, progress)
+    with progress.step(f"removing the sandbox {sandbox.name}"), _owned(sandbox):
+        discard(sandbox.directory)
+    files.remove_empty(data_directory())
+
+
+def discard(directory: Path) -> None:
+    """Remove a directory with what users of our mapping have in it."""
+    done = subprocess.run(container.in_own_mapping("rm", "-rf", "--one-file-system", str(directory)),
+                          capture_output=True, text=True)  # fmt: skip
+    if done.returncode:
+        raise StepFailed(
+            f"cannot remove {directory}: {done.stderr.strip().splitlines()[0]}",
+            "repeat the command once that is mended",
+        )
+
+
+def command(sandbox: Sandbox, argv: Sequence[str]) -> list[str]:
+    """A command line that runs `argv` inside. Raises VclusterError when the sandbox does not run."""
+    sandbox.check_exists()
+    leader = sandbox.leader
+    if not leader:
+        raise VclusterError(f"the sandbox {sandbox.name} does not run", f"gnt-vcluster sandbox start {sandbox.name}")
+    kept = {name: os.environ[name] for name in ("TERM", "COLUMNS", "LINES", "COLORTERM") if name in os.environ}
+    return container.enter(leader, argv, kept)
+
+
+def forward(sandbox: Sandbox, listen: str, target: str) -> None:
+    """Become a process that hands connections to `listen` on to HOST:PORT inside. Returns only by an exception.
+
+    The socket is made out here and stays here; what accepts on it is inside.
+    """
+    host, _, port = target.rpartition(":")
+    if not host or not port.isdecimal():
+        raise UsageError(f"{target!r} is no HOST:PORT", "for example cluster.example.com:5080")
+    if "/" in listen:
+        sock = socket.socket(socket.AF_UNIX)
+        address: str | tuple[str, int] = listen
+        os.umask(0o177)
+    else:
+        if not listen.isdecimal() or not 0 < int(listen) < 65536:
+            raise UsageError(f"{listen!r} is no port and no path", "give a port of 127.0.0.1, or a path with a /")
+        sock = socket.socket(socket.AF_INET)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        address = ("127.0.0.1", int(listen))
+    try:
+        sock.bind(address)
+    except OSError as err:
+        raise VclusterError(f"cannot listen on {listen}: {err.strerror or err}", "give another one") from None
+    sock.listen()
+    os.set_inheritable(sock.fileno(), True)
+    argv = command(sandbox, ["/usr/bin/socat", f"ACCEPT-FD:{sock.fileno()},fork", f"TCP:{target}"])
+    os.execvp(argv[0], argv)

@@ -1,0 +1,184 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""gnt-vcluster at the edge of a sandbox: the commands for sandboxes, and all others through one."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import secrets
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from ganeti_vc import output, rootless, sandbox
+from ganeti_vc.container import ContainerError
+from ganeti_vc.errors import UsageError, VclusterError
+from ganeti_vc.features import Feature
+from ganeti_vc.output import Progress
+from ganeti_vc.sandbox import Sandbox
+
+PROGRAM = "/usr/bin/gnt-vcluster"
+#: Commands that start the sandbox; the others have nothing to do in one that does not run.
+STARTERS = ("up", "create", "start", "restart", "scale", "run", "qa", "bench")
+#: Options that name a file to write. It is written inside, and brought out.
+FILES = ("html", "save", "junit", "log")
+
+
+def chosen(args: argparse.Namespace) -> tuple[Sandbox | None, str]:
+    """The sandbox a command goes through, and why, where nobody has said so; None: it works right here."""
+    if args.sandbox:
+        return Sandbox(args.sandbox), ""
+    if args.command == "sandbox" or getattr(args, "compare", None):
+        return None, ""
+    if os.geteuid() != 0:
+        return Sandbox(sandbox.DEFAULT), "you are not root"
+    if not os.path.isdir("/run/systemd/system"):
+        return Sandbox(sandbox.DEFAULT), "PID 1 is not systemd"
+    return None, ""
+
+
+def through(box: Sandbox, reason: str, args: argparse.Namespace, argv: Sequence[str], behind: Sequence[str]) -> int:
+    """Run gnt-vcluster inside; `behind` is what stands behind a `--`, with it."""
+    progress = Progress(quiet=getattr(args, "json", False) and not sys.stderr.isatty())
+    if reason:
+        progress.say(f"{reason}: this works in the sandbox {box.name} (gnt-vcluster sandbox --help)")
+    if args.command == "doctor":
+        return _doctor(box, args, argv)
+    if not box.leader and args.command in STARTERS:
+        if getattr(args, "dry_run", False):
+            lines = [f"{'boot' if box.exists else 'make and boot'} the sandbox {box.name}"]
+            if args.json:
+                output.print_json({"dry_run": True, "changes": lines})
+            else:
+                print(f"would {lines[0]}")
+            return 0
+        sandbox.start(box, progress)
+    wanted = {name: Path(value).absolute() for name in FILES if (value := getattr(args, name, None))}
+    if not wanted:
+        sys.stdout.flush()
+        line = sandbox.command(box, [PROGRAM, *argv, *behind])
+        os.execvp(line[0], line)
+    place = f"/var/tmp/gnt-vcluster-{secrets.token_hex(8)}"
+    outside = Path(f"/proc/{box.leader}/root{place}")
+    options = [word for name in wanted for word in (f"--{name}", f"{place}/{name}")]
+    line = sandbox.command(box, [PROGRAM, *argv, *options, *behind])
+    outside.mkdir()
+    try:
+        status = subprocess.run(line).returncode
+        for name, path in wanted.items():
+            if (outside / name).exists():
+                shutil.copyfile(outside / name, path)
+        return status
+    finally:
+        shutil.rmtree(outside, ignore_errors=True)
+
+
+def _doctor(box: Sandbox, args: argparse.Namespace, argv: Sequence[str]) -> int:
+    """What the machine has for sandboxes, then what the sandbox has for clusters, if it runs."""
+    found = list(rootless.read())
+    missing = [one for one in found if one.state == "missing"]
+    done = None
+    if box.exists and box.leader:
+        capture = subprocess.PIPE if args.json else None
+        if not args.json:
+            _print(found, args)
+        done = subprocess.run(sandbox.command(box, [PROGRAM, *argv]), stdout=capture, text=True)
+    if args.json:
+        inside = json.loads(done.stdout) if done and done.stdout else None
+        output.print_json({"rootless": [asdict(one) | {"state": one.state} for one in found], "inside": inside})
+    elif done is None:
+        _print(found, args)
+    if missing:
+        more = f", and {len(missing) - 1} more" if missing[1:] else ""
+        raise VclusterError(f"{missing[0].what}: {missing[0].word}{more}", missing[0].remedy)
+    return done.returncode if done else 0
+
+
+def _print(found: Sequence[Feature], args: argparse.Namespace) -> None:
+    fields = {"what": "What", "present": "Present", "state": "State", "remedy": "Remedy"}
+    rows = [{"what": one.what, "present": one.word, "state": one.state, "remedy": "" if one.there else one.remedy}
+            for one in found]  # fmt: skip
+    output.print_table(fields, rows, headers=not args.no_headers, separator=args.separator)
+    sys.stdout.flush()
+
+
+# -- gnt-vcluster sandbox --
+
+
+def _start(box: Sandbox, args: argparse.Namespace) -> int:
+    progress = Progress(quiet=args.json)
+    started = sandbox.start(box, progress, args.suite or "", args.deb or "")
+    if args.json:
+        output.print_json(box.row())
+    else:
+        print(f"The sandbox {box.name} {'runs' if started else 'runs already'}: gnt-vcluster --sandbox={box.name} up")
+        if sandbox.user_manager() and not sandbox.lingers():
+            progress.say("It ends when you log out. To keep it: sudo loginctl enable-linger; "
+                         f"to have it after a reboot: systemctl --user enable {sandbox.UNIT.format(box.name)}")  # fmt: skip
+    return 0
+
+
+def _enter(box: Sandbox, args: argparse.Namespace) -> int:
+    line = sandbox.command(box, ["bash", "--login"])
+    os.execvp(line[0], line)
+
+
+def _exec(box: Sandbox, args: argparse.Namespace) -> int:
+    if not args.remainder:
+        raise UsageError("no command is given", "gnt-vcluster sandbox exec [NAME] -- COMMAND [ARGUMENT...]")
+    line = sandbox.command(box, args.remainder)
+    os.execvp(line[0], line)
+
+
+def _status(box: Sandbox, args: argparse.Namespace) -> int:
+    if args.name:
+        box.check_exists()
+    rows = [one.row() for one in ([box] if args.name else sandbox.every())]
+    if args.json:
+        output.print_json({"sandboxes": rows})
+    else:
+        output.print_table(sandbox.FIELDS, rows)
+    return 0 if not args.name or rows[0]["state"] == "running" else 1
+
+
+def _stop(box: Sandbox, args: argparse.Namespace) -> int:
+    stopped = sandbox.stop(box, Progress(quiet=args.json))
+    if args.json:
+        output.print_json({"sandbox": box.name, "stopped": stopped})
+    return 0
+
+
+def _remove(box: Sandbox, args: argparse.Namespace) -> int:
+    if not box.directory.exists():
+        box.check_exists()
+    if not args.yes:
+        if not sys.stdin.isatty():
+            raise UsageError(f"removing the sandbox {box.name} removes its clusters", "say --yes")
+        if input(f"Remove the sandbox {box.name} with all its clusters ({box.directory})? [y/N] ").lower() != "y":
+            raise VclusterError("nothing was changed")
+    sandbox.remove(box, Progress(quiet=args.json))
+    if args.json:
+        output.print_json({"sandbox": box.name, "removed": True})
+    return 0
+
+
+def _forward(box: Sandbox, args: argparse.Namespace) -> int:
+    sandbox.forward(box, args.listen, args.target)
+    return 1
+
+
+ACTIONS: dict[str, Callable[[Sandbox, argparse.Namespace], int]] = {
+    "start": _start, "enter": _enter, "exec": _exec, "status": _status, "stop": _stop, "remove": _remove,
+    "forward": _forward,
+}  # fmt: skip
+
+
+def do_sandbox(args: argparse.Namespace) -> int:
+    try:
+        return ACTIONS[args.action](Sandbox(args.name or sandbox.DEFAULT), args)
+    except ContainerError as err:
+        raise VclusterError(str(err)) from None

@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The owner of a sandbox while it runs: tools/sandbox, in the foreground of a user unit or of a session of its own.
+
+It holds the sandbox's lock, whose file tells the PID 1 inside as soon as the boot is complete.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator, Sequence
+
+import sdnotify
+
+from ganeti_vc.container import Container, ContainerError, new_group
+from ganeti_vc.sandbox import Sandbox
+
+STOP_TIMEOUT = 120
+
+
+@contextlib.contextmanager
+def _locked(sandbox: Sandbox) -> Iterator[int]:
+    """The lock's file. Raises ContainerError when somebody has it."""
+    fd = os.open(sandbox.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.ftruncate(fd, 0)
+        yield fd
+        os.ftruncate(fd, 0)
+    except BlockingIOError:
+        raise ContainerError(f"the sandbox {sandbox.name} runs already") from None
+    finally:
+        os.close(fd)
+
+
+class _Stop(Exception):
+    """SIGTERM or SIGINT has come."""
+
+
+def _stop(*_: object) -> None:
+    raise _Stop
+
+
+def _run(sandbox: Sandbox, told: int | None) -> int:
+    """Boot it and stay until it ends. `told` is a pipe for the one who started us: a line when the boot is complete."""
+    with contextlib.suppress(FileNotFoundError):
+        (sandbox.directory / "console").unlink()
+    with _locked(sandbox) as lock, new_group(f"gnt-vcluster-{sandbox.name}") as group:
+        container = Container(sandbox.plan(), group)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, _stop)
+        try:
+            container.start()
+            container.wait_booted()
+            shown = 0
+            while True:
+                if container.leader != shown:
+                    shown = container.leader
+                    os.ftruncate(lock, 0)
+                    os.pwrite(lock, f"{shown}\n".encode(), 0)
+                    sdnotify.SystemdNotifier().notify(f"READY=1\nSTATUS=PID 1 inside is {shown}")
+                    if told is not None:
+                        os.write(told, b"ready\n")
+                        os.close(told)
+                        told = None
+                if not container.serve():
+                    return container.status
+        except _Stop:
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+            container.poweroff()
+            deadline = time.monotonic() + STOP_TIMEOUT
+            while container.serve(1):
+                if time.monotonic() > deadline:
+                    raise ContainerError(f"it did not stop within {STOP_TIMEOUT} s, and was killed") from None
+            return 0
+        finally:
+            container.close()
+
+
+def main(argv: Sequence[str]) -> int:
+    """Entry point of tools/sandbox: NAME, and the number of a pipe to write to."""
+    sandbox, told = Sandbox(argv[0]), int(argv[1]) if argv[1:] else None
+    try:
+        return _run(sandbox, told)
+    except ContainerError as err:
+        print(err, file=sys.stderr, flush=True)
+        if told is not None:
+            os.write(told, f"{err}\n".encode())
+        return 1
