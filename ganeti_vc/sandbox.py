@@ -139,7 +139,7 @@ def every() -> list[Sandbox]:
 
 
 def _disk(directory: Path) -> str:
-    done = subprocess.run(container.in_own_mapping("du", "-shx", str(directory)), capture_output=True, text=True)
+    done = subprocess.run(container.in_own_mapping("du", "-sh", str(directory)), capture_output=True, text=True)
     return done.stdout.split()[0] if done.stdout else "-"
 
 
