@@ -5,7 +5,7 @@ SOURCES := $(shell find ganeti_vc tools units os man debian -type f -not -name '
 PYTHON_TOOLS := tools/seed tools/forked tools/forkserver tools/local-confd tools/launch tools/wait-nodes tools/wait-stopped tools/sshd-listen tools/enter tools/manager tools/gnt-vcluster tools/sandbox man/generate
 SHELL_TOOLS := tools/daemon-util tools/is-master tools/watcher-wanted tools/master-ip-off tools/ssh-entry tools/node-systemctl tools/node-socat tools/socat \
 	tools/node-gnt-cluster tools/gnt-cluster tools/node-gnt-node tools/gnt-node tools/node-ganeti-watcher tools/ganeti-watcher \
-	tools/oob tools/power tools/systemctl tools/thaw tools/sandbox-init os/dummy/script tests/need tests/run-system tests/vm-stages
+	tools/oob tools/power tools/systemctl tools/thaw tools/sandbox-init os/dummy/script tests/need tests/run-system tests/demo tests/vm-stages
 
 # Of check-vm, qa, bench and demo: bookworm or trixie.
 RELEASE ?= bookworm
@@ -55,8 +55,8 @@ bench: $(DEB) ## costs beside upstream's way and beside the goals; PARTS, SIZES 
 	tests/need containers
 	RUNS="$(RUNS)" SIZES="$(SIZES)" /usr/bin/python3 tests/bench.py $(RELEASE) $(DEB) $(PARTS)
 
-demo: $(DEB) ## boot a throw-away Debian, install the package, bring a cluster up
-	tests/need containers
-	/usr/bin/python3 tests/machine.py demo $(RELEASE) $(DEB)
+demo: $(DEB) ## a throw-away sandbox with a Debian of its own, and a cluster in it; as root or not
+	tests/need sandboxes
+	tests/demo $(RELEASE) $(DEB)
 
 .PHONY: help deb check-fast check check-vm qa bench demo

@@ -82,10 +82,10 @@ def _report(outcome: up.Outcome, seconds: float, args: argparse.Namespace) -> in
         if args.command == "up" and outcome.changes:
             print(f"""
 Try:
-  gnt-vcluster exec {master_option(outcome)}master -- gnt-node list
-  gnt-vcluster shell {outcome.cluster.nodes[0].id.name}
-  gnt-vcluster status {cluster}
-  gnt-vcluster logs {outcome.cluster.nodes[0].id.name} -f""")
+  {output.program()} exec {master_option(outcome)}master -- gnt-node list
+  {output.program()} shell {outcome.cluster.nodes[0].id.name}
+  {output.program()} status {cluster}
+  {output.program()} logs {outcome.cluster.nodes[0].id.name} -f""")
     if errors:
         raise StepFailed(f"gnt-cluster verify finds: {errors[0]}" + (f" and {len(errors) - 1} more" if errors[1:] else ""),
                          f"look at: gnt-vcluster exec {master_option(outcome)}master -- gnt-cluster verify")  # fmt: skip

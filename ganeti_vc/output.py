@@ -8,12 +8,21 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 #: Of every JSON document we print; raised when a field changes its meaning or goes away.
 SCHEMA = 1
+
+
+#: How the user has called us, where that is not by our name alone: for what we tell him to type.
+PROGRAM_VARIABLE = "GNT_VCLUSTER"
+
+
+def program() -> str:
+    return os.environ.get(PROGRAM_VARIABLE, "gnt-vcluster")
 
 
 class Progress:

@@ -137,7 +137,7 @@ def _sandbox_commands(parser: argparse.ArgumentParser) -> None:
 
     def add(name: str, text: str) -> argparse.ArgumentParser:
         added = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.", epilog=EPILOG)
-        added.add_argument("name", nargs="?", metavar="NAME", help="name of the sandbox (default: default)")
+        added.add_argument("box", nargs="?", metavar="NAME", help="name of the sandbox (default: default)")
         return added
 
     start = add("start", "boot a sandbox, made if it does not exist, with the clusters it has")

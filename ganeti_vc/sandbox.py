@@ -18,7 +18,7 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -397,14 +397,14 @@ def discard(directory: Path) -> None:
         )
 
 
-def command(sandbox: Sandbox, argv: Sequence[str]) -> list[str]:
+def command(sandbox: Sandbox, argv: Sequence[str], variables: Mapping[str, str] | None = None) -> list[str]:
     """A command line that runs `argv` inside. Raises VclusterError when the sandbox does not run."""
     sandbox.check_exists()
     leader = sandbox.leader
     if not leader:
         raise VclusterError(f"the sandbox {sandbox.name} does not run", f"gnt-vcluster sandbox start {sandbox.name}")
     kept = {name: os.environ[name] for name in ("TERM", "COLUMNS", "LINES", "COLORTERM") if name in os.environ}
-    return container.enter(leader, argv, kept)
+    return container.enter(leader, argv, {**kept, **(variables or {})})
 
 
 def forward(sandbox: Sandbox, listen: str, target: str) -> None:

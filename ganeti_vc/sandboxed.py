@@ -18,10 +18,11 @@ from ganeti_vc import output, rootless, sandbox
 from ganeti_vc.container import ContainerError
 from ganeti_vc.errors import UsageError, VclusterError
 from ganeti_vc.features import Feature
-from ganeti_vc.output import Progress
+from ganeti_vc.output import PROGRAM_VARIABLE, Progress
 from ganeti_vc.sandbox import Sandbox
 
 PROGRAM = "/usr/bin/gnt-vcluster"
+
 #: Commands that start the sandbox; the others have nothing to do in one that does not run.
 STARTERS = ("up", "create", "start", "restart", "scale", "run", "qa", "bench")
 #: Options that name a file to write. It is written inside, and brought out.
@@ -57,15 +58,16 @@ def through(box: Sandbox, reason: str, args: argparse.Namespace, argv: Sequence[
                 print(f"would {lines[0]}")
             return 0
         sandbox.start(box, progress)
+    variables = {PROGRAM_VARIABLE: f"gnt-vcluster --sandbox={box.name}"} if args.sandbox else {}
     wanted = {name: Path(value).absolute() for name in FILES if (value := getattr(args, name, None))}
     if not wanted:
         sys.stdout.flush()
-        line = sandbox.command(box, [PROGRAM, *argv, *behind])
+        line = sandbox.command(box, [PROGRAM, *argv, *behind], variables)
         os.execvp(line[0], line)
     place = f"/var/tmp/gnt-vcluster-{secrets.token_hex(8)}"
     outside = Path(f"/proc/{box.leader}/root{place}")
     options = [word for name in wanted for word in (f"--{name}", f"{place}/{name}")]
-    line = sandbox.command(box, [PROGRAM, *argv, *options, *behind])
+    line = sandbox.command(box, [PROGRAM, *argv, *options, *behind], variables)
     outside.mkdir()
     try:
         status = subprocess.run(line).returncode
@@ -135,14 +137,14 @@ def _exec(box: Sandbox, args: argparse.Namespace) -> int:
 
 
 def _status(box: Sandbox, args: argparse.Namespace) -> int:
-    if args.name:
+    if args.box:
         box.check_exists()
-    rows = [one.row() for one in ([box] if args.name else sandbox.every())]
+    rows = [one.row() for one in ([box] if args.box else sandbox.every())]
     if args.json:
         output.print_json({"sandboxes": rows})
     else:
         output.print_table(sandbox.FIELDS, rows)
-    return 0 if not args.name or rows[0]["state"] == "running" else 1
+    return 0 if not args.box or rows[0]["state"] == "running" else 1
 
 
 def _stop(box: Sandbox, args: argparse.Namespace) -> int:
@@ -179,6 +181,6 @@ ACTIONS: dict[str, Callable[[Sandbox, argparse.Namespace], int]] = {
 
 def do_sandbox(args: argparse.Namespace) -> int:
     try:
-        return ACTIONS[args.action](Sandbox(args.name or sandbox.DEFAULT), args)
+        return ACTIONS[args.action](Sandbox(args.box or sandbox.DEFAULT), args)
     except ContainerError as err:
         raise VclusterError(str(err)) from None

@@ -4,11 +4,10 @@
 It is a sandbox (ganeti_vc/container.py) over an overlay in memory: when the process that booted it
 ends, for whatever reason, the container, its mounts and its data are gone.
 
-As a program it serves `make demo` and people who want to look around::
+As a program it serves people who want to look around::
 
     tests/machine.py rootfs bookworm          # make the cached rootfs, print its path
     tests/machine.py boot bookworm [DEB]      # boot, install DEB, open a shell
-    tests/machine.py demo bookworm DEB        # the same, with a cluster brought up and shown first
     tests/machine.py qa bookworm DEB          # `make qa`: the whole of Ganeti's QA suite in it
 """
 
@@ -176,7 +175,7 @@ def booted(release: str, deb: Path | None = None) -> Iterator[Machine]:
 
 
 def _main(argv: Sequence[str]) -> int:
-    if len(argv) < 2 or argv[0] not in ("rootfs", "boot", "demo", "qa") or argv[1] not in RELEASES:
+    if len(argv) < 2 or argv[0] not in ("rootfs", "boot", "qa") or argv[1] not in RELEASES:
         print(__doc__, file=sys.stderr)
         return 2
     if argv[0] == "rootfs":
@@ -187,11 +186,6 @@ def _main(argv: Sequence[str]) -> int:
     with booted(argv[1], deb) as machine:
         if argv[0] == "qa":
             return machine.interactive("gnt-vcluster", "qa")
-        if argv[0] == "demo":
-            for command in ("gnt-vcluster up", "gnt-vcluster status", "gnt-vcluster exec master -- gnt-node list"):
-                print(f"# {command}", flush=True)
-                if status := machine.interactive("sh", "-c", command):
-                    return status
         if sys.stdin.isatty():
             return machine.interactive("bash", "-l")
         if argv[0] == "boot":
