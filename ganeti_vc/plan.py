@@ -169,12 +169,14 @@ def check_initialised(config: ClusterConfig, observed: Observed) -> None:
 
 
 def check_host(config: ClusterConfig, observed: Observed) -> None:
-    """Refuse names, addresses and devices that this machine uses for something else.
+    """Refuse names, addresses and devices that this machine uses for something else, and directories sshd does not trust.
 
     Raises ConfigError that names the key and what is in the way.
     """
 
     error = functools.partial(key_error, config)
+    for path, remedy in observed.insecure:
+        raise ConfigError(f"others than root may write to {path}, so that sshd would refuse the keys below it", remedy)
     check_initialised(config, observed)
     check_disks(config, observed)
     ledger = observed.ledgers.get(config.id)
