@@ -173,6 +173,7 @@ def do_exec(args: argparse.Namespace) -> int:
     if not args.remainder:
         raise UsageError("no command is given", "gnt-vcluster exec NODE... -- COMMAND [ARGUMENT...]")
     nodes = inside.select(args.nodes, status.default_cluster(args.cluster))
+    inside.check_up(*nodes)
     if len(nodes) == 1 and not args.json:
         return inside.replace(nodes[0], args.remainder)
     results = []
