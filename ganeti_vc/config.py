@@ -15,7 +15,7 @@ from configobj import ConfigObj, ConfigObjError, flatten_errors, get_extra_value
 from ganeti_vc import names
 from ganeti_vc.addresses import LARGE_NETWORKS, Address, AddressPlan, Network
 from ganeti_vc.daemons import DAEMONS
-from ganeti_vc.errors import ConfigError
+from ganeti_vc.errors import ConfigError, VclusterError
 from ganeti_vc.initext import line_of
 from ganeti_vc.keys import KEYS, SECTION_DOCS, VALIDATOR, configspec, mebibytes
 from ganeti_vc.names import ClusterId, NodeId
@@ -384,11 +384,13 @@ def misnamed() -> dict[str, ConfigError]:
             for path in found}  # fmt: skip
 
 
-def load_all() -> dict[ClusterId, ClusterConfig]:
-    """All declared clusters, checked against each other."""
-    configs: dict[ClusterId, ClusterConfig] = {}
-    for cluster in declared():
-        config = load(cluster)
-        check_against(config, configs.values())
-        configs[cluster] = config
-    return configs
+def readable(clusters: Iterable[ClusterId]) -> tuple[list[ClusterConfig], dict[ClusterId, VclusterError]]:
+    """Those of these clusters whose file can be used by itself, and what is wrong with the others."""
+    good: list[ClusterConfig] = []
+    bad: dict[ClusterId, VclusterError] = {}
+    for cluster in clusters:
+        try:
+            good.append(load(cluster))
+        except VclusterError as err:
+            bad[cluster] = err
+    return good, bad

@@ -7,6 +7,7 @@ does what is missing.
 
 from __future__ import annotations
 
+import logging
 import shlex
 import shutil
 from dataclasses import dataclass, field
@@ -34,6 +35,8 @@ from ganeti_vc.names import ClusterId, NodeId
 from ganeti_vc.output import Progress
 from ganeti_vc.steps import Discard, Step
 from ganeti_vc.systemd import Systemd, connect
+
+log = logging.getLogger(__name__)
 
 #: Nodes. `gnt-cluster verify` has every candidate log in to every node.
 VERIFY_UP_TO = 40
@@ -82,24 +85,24 @@ def new_config(cluster: ClusterId, wishes: Wishes) -> tuple[ClusterConfig, str]:
     What is not said is chosen: the domain is the cluster's name unless it is `default`, the network
     the first usual one that is free and large enough.
     """
-    others = config.load_all()
+    others, unreadable = config.readable(other for other in config.declared() if other != cluster)
+    for other, err in unreadable.items():
+        log.warning("left out of the check for overlaps: the cluster %s: %s", other.name, err)
     nodes = 3 if wishes.nodes is None else wishes.nodes
     instances = max(10, wishes.instances or 0)
     domain = wishes.domain if wishes.domain is not None else ("" if cluster.name == "default" else cluster.name)
     values = {"nodes": str(nodes), "instances": str(instances), "domain": domain}
     if not domain:
         del values["domain"]
-    networks = [wishes.network] if wishes.network else [
-        str(net) for net in wishes.networks if AddressPlan(net).fits(nodes, instances)]  # fmt: skip
-    if not networks:
-        networks = [str(DEFAULT_NETWORKS[-1])]
+    own = [str(net) for net in wishes.networks if AddressPlan(net).fits(nodes, instances)]
+    networks = [wishes.network] if wishes.network else own or [str(DEFAULT_NETWORKS[-1])]
     problem: ConfigError | None = None
     observed = apply.observe({})
     for candidate in networks:
         text = keys.render({**values, "network": candidate})
         try:
             made = config.parse(cluster, text, written=False)
-            config.check_against(made, others.values())
+            config.check_against(made, others)
             plan.check_host(made, observed)
         except ConfigError as err:
             # A network of the user's choice is refused; of ours, the next one is tried.
@@ -110,7 +113,11 @@ def new_config(cluster: ClusterId, wishes: Wishes) -> tuple[ClusterConfig, str]:
             _check_instances(made, wishes)
             return made, text
     assert problem
-    raise problem
+    if wishes.network or not own:
+        raise problem
+    listed = ", ".join(own) if len(own) <= len(DEFAULT_NETWORKS) else f"{own[0]} to {own[-1]}"
+    raise ConfigError(f"new cluster {cluster.name}: no network is free of those taken by default: {listed}",
+                      "give another one (--network CIDR), or destroy a cluster")  # fmt: skip
 
 
 def _check_instances(made: ClusterConfig, wishes: Wishes) -> None:
