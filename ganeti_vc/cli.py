@@ -395,7 +395,11 @@ def do_snapshots(args: argparse.Namespace) -> int:
     with files.try_lock(names.CONFIG_DIR) as nobody_works:
         if nobody_works:
             snapshots.clean()
-    found = snapshots.every(None if args.cluster is None else status.default_cluster(args.cluster))
+    cluster = None if args.cluster is None else status.default_cluster(args.cluster)
+    found = snapshots.every(cluster)
+    if cluster and not (found or config.exists(cluster) or cluster.directory.exists()):
+        raise VclusterError(f"there is no cluster {cluster.name} and no snapshot of it",
+                            "gnt-vcluster list and gnt-vcluster snapshot list show those there are")  # fmt: skip
     if args.json:
         output.print_json({"snapshots": [snapshot.document() for snapshot in found]})
     else:
