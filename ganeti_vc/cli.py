@@ -74,8 +74,9 @@ def _report(outcome: up.Outcome, seconds: float, args: argparse.Namespace) -> in
     elif not errors:
         cluster = outcome.cluster.id.name
         master = outcome.master.name if outcome.master else "none"
+        nodes = output.counted(len(outcome.cluster.nodes), "node")
         what = "is up" if outcome.changes else "is up already, nothing was changed"
-        print(f"Cluster {cluster} {what}: {len(outcome.cluster.nodes)} nodes, master {master} ({seconds:.0f} s).")
+        print(f"Cluster {cluster} {what}: {nodes}, master {master} ({seconds:.0f} s).")
         if args.command == "up" and outcome.changes:
             print(f"""
 Try:
@@ -256,7 +257,9 @@ def do_destroy(args: argparse.Namespace) -> int:
             raise VclusterError("nothing was changed")
     destroy.destroy(cluster, _progress(args), args.snapshots)
     if left := snapshots.every(cluster):
-        _progress(args).say(f"{len(left)} snapshots of {cluster.name} are kept: gnt-vcluster snapshot list")
+        _progress(args).say(
+            f"{output.counted(len(left), 'snapshot')} of {cluster.name} kept: gnt-vcluster snapshot list"
+        )
     if args.json:
         output.print_json({"cluster": cluster.name, "destroyed": True})
     return 0
@@ -370,7 +373,7 @@ def do_save(args: argparse.Namespace) -> int:
                            "stood_still": round(saved.stood_still, 2)})  # fmt: skip
     else:
         stood_still = f", in which the nodes stood still for {saved.stood_still:.2f} s" if saved.stood_still else ""
-        print(f"Snapshot {snapshot.name} of {snapshot.cluster.name} is saved: {about.nodes} nodes, "
+        print(f"Snapshot {snapshot.name} of {snapshot.cluster.name} is saved: {output.counted(about.nodes, 'node')}, "
               f"{about.size / 2**20:.0f} MiB ({seconds:.1f} s{stood_still}).")  # fmt: skip
     return 0
 
@@ -387,7 +390,7 @@ def do_restore(args: argparse.Namespace) -> int:
         output.print_json({**outcome.document(), "snapshot": snapshot.name, "seconds": round(seconds, 1)})
     else:
         print(f"Cluster {snapshot.cluster.name} is what it was in {snapshot.name}: "
-              f"{len(outcome.cluster.nodes)} nodes ({seconds:.1f} s).")  # fmt: skip
+              f"{output.counted(len(outcome.cluster.nodes), 'node')} ({seconds:.1f} s).")  # fmt: skip
     return 0
 
 

@@ -16,6 +16,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 SCHEMA = 1
 
 
+def counted(number: int, what: str) -> str:
+    """1 node, 2 nodes."""
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
 class Progress:
     """Shows the steps of a long command. With `quiet`, nothing."""
 

@@ -32,7 +32,7 @@ from ganeti_vc.capacity import SPACE, SPACE_PER_NODE
 from ganeti_vc.config import ClusterConfig, NodeConfig, key_error
 from ganeti_vc.errors import ConfigError, StepFailed, VclusterError
 from ganeti_vc.names import ClusterId, NodeId
-from ganeti_vc.output import Progress
+from ganeti_vc.output import Progress, counted
 from ganeti_vc.steps import Discard, Step
 from ganeti_vc.systemd import Systemd, connect
 
@@ -206,9 +206,13 @@ def ganeti_steps(made: ClusterConfig, wishes: Wishes) -> list[str]:
         lines.append(f"on {first.name}: {' '.join(ganeti.init_command(made))}")
     nodes, instances = _missing(made, wanted_instances(made, wishes))
     if seeding.wanted(wishes.join, nodes, instances):
-        return [*lines, f"write {len(nodes)} nodes and {len(instances)} instances into Ganeti's configuration"]
+        return [*lines, f"write {_both(nodes, instances)} into Ganeti's configuration"]
     lines += [f"gnt-node add {node.id.name}" for node in nodes]
     return [*lines, *(f"gnt-instance add {name}" for name in instances)]
+
+
+def _both(nodes: list[NodeConfig], instances: list[str]) -> str:
+    return f"{counted(len(nodes), 'node')} and {counted(len(instances), 'instance')}"
 
 
 def wanted_instances(made: ClusterConfig, wishes: Wishes) -> list[str]:
@@ -382,13 +386,11 @@ def _seed(
         running = ganeti.command(master, "gnt-job", "list", "--running", "--no-headers", "-o", "id").stdout.split()
         if running:
             raise VclusterError(f"the job {running[0]} is running", "wait for its end, then repeat the command")
-    with progress.step(f"writing {len(nodes)} nodes and {len(instances)} instances"):
+    with progress.step(f"writing {_both(nodes, instances)}"):
         systemd.stop(master.watcher_timer, master.service("watcher"), master.target)
         ganeti.command(master, str(ganeti.DAEMON_UTIL), "stop-all")
         seeding.seed(master, seeding.document(made, nodes, instances, shared_key))
-    outcome.changes.append(
-        f"write {len(nodes)} nodes and {len(instances)} instances into {master.data_dir}/config.data"
-    )
+    outcome.changes.append(f"write {_both(nodes, instances)} into {master.data_dir}/config.data")
 
 
 def _with_nodes(cluster: ClusterId, count: int) -> str:
@@ -410,7 +412,7 @@ def scale_plan(cluster: ClusterId, count: int, join: str) -> tuple[ClusterConfig
     lines += [f"set nodes = {count} in {cluster.config_file}"] if wanted != present else []
     more = [node.id.name for node in coming.nodes if node.id.name not in present]
     if seeding.wanted(join, more, []):
-        lines.append(f"write {len(more)} nodes into Ganeti's configuration")
+        lines.append(f"write {counted(len(more), 'node')} into Ganeti's configuration")
     else:
         lines += [f"gnt-node add {name}" for name in more]
     return made, text, lines
