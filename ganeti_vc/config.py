@@ -267,9 +267,13 @@ def _node(
     address = plan.node(index)
     if special.get("address"):
         address = ipaddress.ip_address(special["address"])
-        if address not in plan.network or address == plan.network[0]:
+        if address not in plan.network:
             raise reporter.error(f"nodes/{node.name}", "address", f"{address} is not in the network {plan.network}",
                                  "take an address of the network")  # fmt: skip
+        if address in plan.reserved:
+            raise reporter.error(f"nodes/{node.name}", "address",
+                                 f"{address} is {plan.reserved[address]} of the network {plan.network}",
+                                 "take another address of the network")  # fmt: skip
     # noded's memory lock would pin the memory of every node (upstream's vcluster-setup does the same).
     own = {"noded": "--no-mlock"}
     # The remote API is the cluster's, on the address that moves with the master.
