@@ -111,7 +111,7 @@ KEYS = (
     Key("nodes", "volume_group", f"size(smallest={SMALLEST_GROUP})", "",
         "Size of each node's LVM volume group, for the disk template plain (it takes only the space that is used); empty: none."),
     Key("nodes", "address", "address", "",
-        "Address of this node instead of the planned one.", single=True),
+        "Address of this node instead of the planned one, from the cluster's network.", single=True),
 )  # fmt: skip
 
 SECTION_DOCS = {
