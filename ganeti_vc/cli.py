@@ -283,10 +283,13 @@ def do_qa(args: argparse.Namespace) -> int:
 
 
 def _saved(name: str) -> benchdata.Result:
+    hint = "gnt-vcluster bench --save FILE makes one"
     try:
         return benchdata.Result.from_document(json.loads(Path(name).read_text()), name)
+    except OSError as err:
+        raise VclusterError(f"cannot read {name}: {err.strerror}", hint) from None
     except (ValueError, AttributeError):
-        raise VclusterError(f"{name} is no JSON document", "gnt-vcluster bench --save FILE makes one") from None
+        raise VclusterError(f"{name} is no JSON document", hint) from None
 
 
 def do_bench(args: argparse.Namespace) -> int:
