@@ -459,7 +459,10 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     if {"exec", "qa", "run"} & set(argv) and "--" in argv:
         at = argv.index("--")
         argv, behind = argv[:at], argv[at:]
-    args = parser.build().parse_args(argv)
+    top = parser.build()
+    args = top.parse_args(argv)
+    if getattr(args, "json", False) and any(getattr(args, name, "") for name in ("output", "no_headers", "separator")):
+        top.error("--json has all fields; -o, --no-headers and --separator are for tables: leave out one or the other")
     # Where a command was given before it, the `--` is the command's own.
     remainder = behind if getattr(args, "words", None) else behind[1:]
     args.remainder = remainder
