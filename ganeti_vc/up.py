@@ -10,7 +10,9 @@ from __future__ import annotations
 import logging
 import shlex
 import shutil
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 
 from ganeti_vc import (
     apply,
@@ -103,6 +105,7 @@ def new_config(cluster: ClusterId, wishes: Wishes) -> tuple[ClusterConfig, str]:
         try:
             made = config.parse(cluster, text, written=False)
             config.check_against(made, others)
+            _check_recorded(made, unreadable)
             plan.check_host(made, observed)
         except ConfigError as err:
             # A network of the user's choice is refused; of ours, the next one is tried.
@@ -118,6 +121,17 @@ def new_config(cluster: ClusterId, wishes: Wishes) -> tuple[ClusterConfig, str]:
     listed = ", ".join(own) if len(own) <= len(DEFAULT_NETWORKS) else f"{own[0]} to {own[-1]}"
     raise ConfigError(f"new cluster {cluster.name}: no network is free of those taken by default: {listed}",
                       "give another one (--network CIDR), or destroy a cluster")  # fmt: skip
+
+
+def _check_recorded(made: ClusterConfig, clusters: Iterable[ClusterId]) -> None:
+    """Refuse networks of clusters whose files cannot be read: Ganeti has recorded the addresses of their nodes."""
+    for other in clusters:
+        recorded = ganeti.initialised(other)
+        for name, address in recorded.nodes.items() if recorded else ():
+            for net in made.networks:
+                if ip_address(address) in net:
+                    raise key_error(made, "network", f"{net} has the address {address} of {name} of the cluster {other.name}",
+                                    "give each cluster a network of its own (--network)")  # fmt: skip
 
 
 def _check_instances(made: ClusterConfig, wishes: Wishes) -> None:

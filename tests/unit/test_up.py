@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from ganeti_vc import apply, names, up
+from ganeti_vc import apply, ganeti, names, up
 from ganeti_vc.addresses import DEFAULT_NETWORKS
 from ganeti_vc.errors import ConfigError
 from ganeti_vc.names import ClusterId
-from ganeti_vc.observed import Observed
+from ganeti_vc.observed import Initialised, Observed
 from ganeti_vc.up import Wishes
 from tests.unit.test_plan import CONFIG, NOTHING, after
 
@@ -59,7 +59,15 @@ def test_a_broken_file_of_another_cluster_is_only_said(directory: Path, caplog: 
     assert "left out" in line and "broken.conf, line 2" in line and "many" in line
 
 
-def test_but_its_nodes_are_known_to_systemd(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_but_its_addresses_are_known_to_ganeti(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (directory / "default.conf").write_text("nonsense\n")
+    monkeypatch.setattr(ganeti, "initialised", lambda cluster: Initialised({"node1": "192.0.2.10"}, 1822))
+    assert str(up.new_config(LAB, Wishes())[0].network) == "198.51.100.0/24"
+    with pytest.raises(ConfigError, match="192.0.2.10 of node1 of the cluster default .*--network"):
+        up.new_config(LAB, Wishes(network="192.0.2.0/25"))
+
+
+def test_and_its_nodes_to_systemd(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (directory / "default.conf").write_text("nonsense\n")
     see(monkeypatch, after(CONFIG, NOTHING))
     assert str(up.new_config(LAB, Wishes())[0].network) == "198.51.100.0/24"
