@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from ganeti_vc import config, ganeti, names, view
 from ganeti_vc.errors import CannotRun, UsageError, VclusterError
 from ganeti_vc.names import ClusterId, NodeId
-from ganeti_vc.process import BASE_ENVIRONMENT, run
+from ganeti_vc.process import BASE_ENVIRONMENT
 from ganeti_vc.status import find_node
 
 _RANGE = re.compile(r"(?P<head>[^\[\]]*)\[(?P<low>[0-9]+)-(?P<high>[0-9]+)\](?P<tail>[^\[\]]*)")
@@ -61,7 +61,7 @@ def check_up(*nodes: NodeId) -> None:
         if not node.registry_link.is_symlink():
             raise VclusterError(f"{node.name} is not set up on this machine now",
                                 f"gnt-vcluster start {node.cluster.name}")  # fmt: skip
-        if run([str(names.LIB_DIR / "power"), "is-on", node.name], check=False).returncode:
+        if not view.is_on(node.name):
             raise VclusterError(f"{node.name} is powered off", f"gnt-vcluster start {node.name}; with all other nodes: "
                                 f"gnt-vcluster start {node.cluster.name}")  # fmt: skip
 
