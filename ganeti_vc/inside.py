@@ -62,7 +62,7 @@ def check_up(*nodes: NodeId) -> None:
             raise VclusterError(f"{node.name} is not set up on this machine now",
                                 f"gnt-vcluster start {node.cluster.name}")  # fmt: skip
         if not view.is_on(node.name):
-            raise VclusterError(f"{node.name} is powered off", f"gnt-vcluster start {node.name}; with all other nodes: "
+            raise VclusterError(f"{node.name} is powered off", f"gnt-vcluster start {node.name}; all nodes: "
                                 f"gnt-vcluster start {node.cluster.name}")  # fmt: skip
 
 
