@@ -24,6 +24,13 @@ DEFAULT_NETWORKS = tuple(
 LARGE_NETWORKS = {4: "198.18.0.0/15", 6: "2001:db8::/64"}
 #: For the IPv4 addresses Ganeti insists on beside IPv6 ones (bootstrap.InitCluster).
 DEFAULT_SECONDARY = DEFAULT_NETWORKS[-1]
+#: Networks whose addresses are not those of machines, or with which Ganeti does not work: this network, loopback, link-local,
+#: multicast, reserved and broadcast (RFC 6890).
+NO_NODES = tuple(
+    ipaddress.ip_network(text)
+    for text in ("0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/4", "240.0.0.0/4",
+                 "::/127", "::ffff:0:0/96", "fe80::/10", "ff00::/8")
+)  # fmt: skip
 
 _NO_BROADCAST = 1
 
@@ -57,6 +64,13 @@ class AddressPlan:
 
     def fits(self, nodes: int, instances: int) -> bool:
         return nodes <= self.max_nodes and instances <= self.max_instances
+
+    @property
+    def reserved(self) -> dict[Address, str]:
+        """Addresses of the network that nothing can have, and what they are."""
+        if self.network.version == 6:
+            return {self.network[0]: "the routers' address"}  # RFC 4291, 2.6.1
+        return {self.network[0]: "the address", self.network[-1]: "the broadcast address"}
 
     @property
     def cluster(self) -> Address:

@@ -73,6 +73,7 @@ def observe(configs: Mapping[ClusterId, ClusterConfig]) -> Observed:
         host_keys=host_keys,
         known_hosts={config.id: sshd.known_hosts_file(config, host_keys) for config in configs.values()},
         use_pam=sshd.root_is_locked(),
+        insecure=sshd.insecure_directories(),
         disks=disks.observe(),
         volumes=volumes.observe(),
         initialised={cluster: found for cluster in configs if (found := ganeti.initialised(cluster))},

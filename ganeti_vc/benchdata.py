@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from ganeti_vc.errors import VclusterError
+from ganeti_vc.output import counted
 
 #: What can be measured, in the order in which it is.
 OPERATIONS: Mapping[str, str] = {
@@ -264,7 +265,7 @@ def summary(result: Result) -> str:
     settings = ", ".join(f"{key} = {value}" for key, value in about["settings"].items())
     parts = [
         f"Ganeti {about['ganeti']}", f"ganeti-vcluster {about['version']}", about["system"], f"Linux {about['kernel']}",
-        f"{about['cpus']} CPUs", f"{about['instances_per_node']} instances a node",
+        f"{about['cpus']} CPUs", f"{counted(about['instances_per_node'], 'instance')} a node",
         f"median of {about['runs']}" if about["runs"] > 1 else "", settings,
     ]  # fmt: skip
     return "; ".join(filter(None, parts))
@@ -279,6 +280,6 @@ def remarks(results: Sequence[Result]) -> list[str]:
     for result in results:
         for sample in result.samples:
             if sample.idle and sample.idle.watchers < sample.nodes:
-                lines.append(f"Idle, {sample.nodes} nodes: {sample.idle.watchers} runs of ganeti-watcher in "
+                lines.append(f"Idle, {sample.nodes} nodes: {counted(sample.idle.watchers, 'run')} of ganeti-watcher in "
                              f"{sample.idle.cost.seconds:.0f} s; a longer --idle has one for each node.")  # fmt: skip
     return list(dict.fromkeys(lines))

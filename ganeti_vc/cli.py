@@ -77,8 +77,9 @@ def _report(outcome: up.Outcome, seconds: float, args: argparse.Namespace) -> in
     elif not errors:
         cluster = outcome.cluster.id.name
         master = outcome.master.name if outcome.master else "none"
+        nodes = output.counted(len(outcome.cluster.nodes), "node")
         what = "is up" if outcome.changes else "is up already, nothing was changed"
-        print(f"Cluster {cluster} {what}: {len(outcome.cluster.nodes)} nodes, master {master} ({seconds:.0f} s).")
+        print(f"Cluster {cluster} {what}: {nodes}, master {master} ({seconds:.0f} s).")
         if args.command == "up" and outcome.changes:
             print(f"""
 Try:
@@ -176,6 +177,7 @@ def do_exec(args: argparse.Namespace) -> int:
     if not args.remainder:
         raise UsageError("no command is given", "gnt-vcluster exec NODE... -- COMMAND [ARGUMENT...]")
     nodes = inside.select(args.nodes, status.default_cluster(args.cluster))
+    inside.check_up(*nodes)
     if len(nodes) == 1 and not args.json:
         return inside.replace(nodes[0], args.remainder)
     results = []
@@ -258,7 +260,9 @@ def do_destroy(args: argparse.Namespace) -> int:
             raise VclusterError("nothing was changed")
     destroy.destroy(cluster, _progress(args), args.snapshots)
     if left := snapshots.every(cluster):
-        _progress(args).say(f"{len(left)} snapshots of {cluster.name} are kept: gnt-vcluster snapshot list")
+        _progress(args).say(
+            f"{output.counted(len(left), 'snapshot')} of {cluster.name} kept: gnt-vcluster snapshot list"
+        )
     if args.json:
         output.print_json({"cluster": cluster.name, "destroyed": True})
     return 0
@@ -282,10 +286,13 @@ def do_qa(args: argparse.Namespace) -> int:
 
 
 def _saved(name: str) -> benchdata.Result:
+    hint = "gnt-vcluster bench --save FILE makes one"
     try:
         return benchdata.Result.from_document(json.loads(Path(name).read_text()), name)
+    except OSError as err:
+        raise VclusterError(f"cannot read {name}: {err.strerror}", hint) from None
     except (ValueError, AttributeError):
-        raise VclusterError(f"{name} is no JSON document", "gnt-vcluster bench --save FILE makes one") from None
+        raise VclusterError(f"{name} is no JSON document", hint) from None
 
 
 def do_bench(args: argparse.Namespace) -> int:
@@ -372,7 +379,7 @@ def do_save(args: argparse.Namespace) -> int:
                            "stood_still": round(saved.stood_still, 2)})  # fmt: skip
     else:
         stood_still = f", in which the nodes stood still for {saved.stood_still:.2f} s" if saved.stood_still else ""
-        print(f"Snapshot {snapshot.name} of {snapshot.cluster.name} is saved: {about.nodes} nodes, "
+        print(f"Snapshot {snapshot.name} of {snapshot.cluster.name} is saved: {output.counted(about.nodes, 'node')}, "
               f"{about.size / 2**20:.0f} MiB ({seconds:.1f} s{stood_still}).")  # fmt: skip
     return 0
 
@@ -389,7 +396,7 @@ def do_restore(args: argparse.Namespace) -> int:
         output.print_json({**outcome.document(), "snapshot": snapshot.name, "seconds": round(seconds, 1)})
     else:
         print(f"Cluster {snapshot.cluster.name} is what it was in {snapshot.name}: "
-              f"{len(outcome.cluster.nodes)} nodes ({seconds:.1f} s).")  # fmt: skip
+              f"{output.counted(len(outcome.cluster.nodes), 'node')} ({seconds:.1f} s).")  # fmt: skip
     return 0
 
 
@@ -397,7 +404,11 @@ def do_snapshots(args: argparse.Namespace) -> int:
     with files.try_lock(names.CONFIG_DIR) as nobody_works:
         if nobody_works:
             snapshots.clean()
-    found = snapshots.every(None if args.cluster is None else status.default_cluster(args.cluster))
+    cluster = None if args.cluster is None else status.default_cluster(args.cluster)
+    found = snapshots.every(cluster)
+    if cluster and not (found or config.exists(cluster) or cluster.directory.exists()):
+        raise VclusterError(f"there is no cluster {cluster.name} and no snapshot of it",
+                            "gnt-vcluster list and gnt-vcluster snapshot list show those there are")  # fmt: skip
     if args.json:
         output.print_json({"snapshots": [snapshot.document() for snapshot in found]})
     else:
@@ -455,7 +466,10 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     if {"exec", "qa", "run"} & set(argv) and "--" in argv:
         at = argv.index("--")
         argv, behind = argv[:at], argv[at:]
-    args = parser.build().parse_args([*before, *argv])
+    top = parser.build()
+    args = top.parse_args([*before, *argv])
+    if getattr(args, "json", False) and any(getattr(args, name, "") for name in ("output", "no_headers", "separator")):
+        top.error("--json has all fields; -o, --no-headers and --separator are for tables: leave out one or the other")
     # Where a command was given before it, the `--` is the command's own.
     remainder = behind if getattr(args, "words", None) else behind[1:]
     args.remainder = remainder

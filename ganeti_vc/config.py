@@ -15,7 +15,7 @@ from configobj import ConfigObj, ConfigObjError, flatten_errors, get_extra_value
 from ganeti_vc import names
 from ganeti_vc.addresses import LARGE_NETWORKS, Address, AddressPlan, Network
 from ganeti_vc.daemons import DAEMONS
-from ganeti_vc.errors import ConfigError
+from ganeti_vc.errors import ConfigError, VclusterError
 from ganeti_vc.initext import line_of
 from ganeti_vc.keys import KEYS, SECTION_DOCS, VALIDATOR, configspec, mebibytes
 from ganeti_vc.names import ClusterId, NodeId
@@ -267,9 +267,13 @@ def _node(
     address = plan.node(index)
     if special.get("address"):
         address = ipaddress.ip_address(special["address"])
-        if address not in plan.network or address == plan.network[0]:
+        if address not in plan.network:
             raise reporter.error(f"nodes/{node.name}", "address", f"{address} is not in the network {plan.network}",
                                  "take an address of the network")  # fmt: skip
+        if address in plan.reserved:
+            raise reporter.error(f"nodes/{node.name}", "address",
+                                 f"{address} is {plan.reserved[address]} of the network {plan.network}",
+                                 "take another address of the network")  # fmt: skip
     # noded's memory lock would pin the memory of every node (upstream's vcluster-setup does the same).
     own = {"noded": "--no-mlock"}
     # The remote API is the cluster's, on the address that moves with the master.
@@ -384,11 +388,13 @@ def misnamed() -> dict[str, ConfigError]:
             for path in found}  # fmt: skip
 
 
-def load_all() -> dict[ClusterId, ClusterConfig]:
-    """All declared clusters, checked against each other."""
-    configs: dict[ClusterId, ClusterConfig] = {}
-    for cluster in declared():
-        config = load(cluster)
-        check_against(config, configs.values())
-        configs[cluster] = config
-    return configs
+def readable(clusters: Iterable[ClusterId]) -> tuple[list[ClusterConfig], dict[ClusterId, VclusterError]]:
+    """Those of these clusters whose file can be used by itself, and what is wrong with the others."""
+    good: list[ClusterConfig] = []
+    bad: dict[ClusterId, VclusterError] = {}
+    for cluster in clusters:
+        try:
+            good.append(load(cluster))
+        except VclusterError as err:
+            bad[cluster] = err
+    return good, bad

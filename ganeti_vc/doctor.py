@@ -12,6 +12,7 @@ from ganeti_vc.config import ClusterConfig
 from ganeti_vc.errors import VclusterError
 from ganeti_vc.features import Feature
 from ganeti_vc.names import SYSCTL_FILE, ClusterId
+from ganeti_vc.output import counted
 from ganeti_vc.systemd import Systemd
 
 FIELDS = {
@@ -54,7 +55,11 @@ class Report:
             return "no limit of this machine is in sight"
         soft = [row for row in self.rows if row.limit.soft and row.nodes is not None and row.nodes < self.largest]
         rest = "".join(f"; from {row.nodes} on it becomes tight ({row.limit.what})" for row in soft)
-        fits = f"a cluster of up to {self.largest} nodes fits here" if self.largest else "no such cluster fits here"
+        fits = (
+            f"a cluster of up to {counted(self.largest, 'node')} fits here"
+            if self.largest
+            else "no such cluster fits here"
+        )
         return f"{fits}; the first limit is {self.first.limit.what}{rest}"
 
     def error(self) -> VclusterError:
@@ -64,8 +69,11 @@ class Report:
         if isinstance(one, Feature):
             return VclusterError(f"{one.what}: {one.word}{rest}", one.remedy)
         needed, present = (_figure(number, one.limit.unit) for number in (one.needed, one.present))
-        what = f"{self.nodes} nodes" + (f" and {self.instances} instances" if self.instances else "")
-        return VclusterError(f"{what} do not fit: {one.limit.what}: {needed} needed, {present} there{rest}", one.remedy)
+        what = counted(self.nodes, "node") + (f" and {counted(self.instances, 'instance')}" if self.instances else "")
+        verb = "does" if (self.nodes, self.instances) == (1, 0) else "do"
+        return VclusterError(
+            f"{what} {verb} not fit: {one.limit.what}: {needed} needed, {present} there{rest}", one.remedy
+        )
 
     def table(self) -> list[dict[str, object]]:
         found: list[dict[str, object]] = []

@@ -105,4 +105,7 @@ def read(configs: Iterable[ClusterConfig]) -> list[Feature]:
     configs = list(configs)
     directory = Feature("state", f"directory: {names.STATE_DIR}", names.STATE_DIR.is_dir(),
                         "reinstall the package ganeti-vcluster")  # fmt: skip
-    return [*_kernel(configs), *_programs(), directory, *_ports(configs)]
+    # As plan.check_host has it.
+    insecure = [Feature(f"owner-{path}", f"directory: {path}", False, remedy, words=("others than root may write", ""))
+                for path, remedy in sshd.insecure_directories()]  # fmt: skip
+    return [*_kernel(configs), *_programs(), directory, *insecure, *_ports(configs)]

@@ -55,15 +55,19 @@ def environment(node: NodeId) -> dict[str, str]:
     return {**os.environ, "PATH": ":".join([*filter(None, [path]), *wanted]), **view.environment(node.name)}
 
 
-def check_up(node: NodeId) -> None:
-    if not node.registry_link.is_symlink():
-        raise VclusterError(f"{node.name} is not set up on this machine now",
-                            f"gnt-vcluster start {node.cluster.name}")  # fmt: skip
+def check_up(*nodes: NodeId) -> None:
+    """Raises VclusterError unless all are set up and have power: what is off does not answer (as in tools/ssh-entry)."""
+    for node in nodes:
+        if not node.registry_link.is_symlink():
+            raise VclusterError(f"{node.name} is not set up on this machine now",
+                                f"gnt-vcluster start {node.cluster.name}")  # fmt: skip
+        if not view.is_on(node.name):
+            raise VclusterError(f"{node.name} is powered off", f"gnt-vcluster start {node.name}; all nodes: "
+                                f"gnt-vcluster start {node.cluster.name}")  # fmt: skip
 
 
 def replace(node: NodeId, argv: Sequence[str]) -> int:
-    """Become a command on a node. Returns only when it cannot be run."""
-    check_up(node)
+    """Become a command on a node that is up. Returns only when it cannot be run."""
     view.enter(node.name)
     try:
         os.execvpe(argv[0], list(argv), environment(node))
@@ -72,7 +76,6 @@ def replace(node: NodeId, argv: Sequence[str]) -> int:
 
 
 def run_captured(node: NodeId, argv: Sequence[str]) -> subprocess.CompletedProcess[str]:
-    check_up(node)
     return subprocess.run([*node.enter, *argv], env=environment(node),
                           stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace")  # fmt: skip
 

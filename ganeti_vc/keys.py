@@ -16,7 +16,7 @@ from configobj import ConfigObj
 from configobj.validate import ValidateError, Validator
 
 from ganeti_vc import names
-from ganeti_vc.addresses import DEFAULT_SECONDARY
+from ganeti_vc.addresses import DEFAULT_SECONDARY, NO_NODES
 from ganeti_vc.daemons import DAEMONS
 
 #: MiB. Less makes no file system, and no Ganeti node.
@@ -111,7 +111,7 @@ KEYS = (
     Key("nodes", "volume_group", f"size(smallest={SMALLEST_GROUP})", "",
         "Size of each node's LVM volume group, for the disk template plain (it takes only the space that is used); empty: none."),
     Key("nodes", "address", "address", "",
-        "Address of this node instead of the planned one.", single=True),
+        "Address of this node instead of the planned one, from the cluster's network.", single=True),
 )  # fmt: skip
 
 SECTION_DOCS = {
@@ -161,8 +161,10 @@ def _check_network(value: object) -> str:
         network = ipaddress.ip_network(str(value))
     except ValueError as err:
         raise ValidateError(f"{err}: give a network such as 192.0.2.0/24") from None
-    if network.is_loopback or network.is_multicast or network.is_link_local:
-        raise ValidateError(f"Ganeti does not work with addresses in {network}: give a network such as 192.0.2.0/24")
+    for no_node in NO_NODES:
+        if network.version == no_node.version and network.overlaps(no_node):
+            raise ValidateError(f"{network} has addresses of {no_node}, which no node can have: "
+                                "give a network such as 192.0.2.0/24")  # fmt: skip
     return str(network)
 
 

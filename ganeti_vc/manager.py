@@ -74,16 +74,20 @@ def reconcile(systemd: Systemd) -> dict[str, str]:
             else:
                 usable[cluster] = loaded
         apply.apply_all(plan.reconcile(usable, observed), systemd, _log_step)
-        _fork_server(systemd, any(loaded.fork_server for loaded in usable.values()))
+        unknown = bool(plan.known_clusters(observed) & set(bad))
+        _fork_server(systemd, any(loaded.fork_server for loaded in usable.values()), unknown)
     for error in bad.values():
         log.error("%s", error)
     return {cluster.name: str(error) for cluster, error in bad.items()}
 
 
-def _fork_server(systemd: Systemd, wanted: bool) -> None:
-    """Start or stop it. Not waited for: the nodes' units start after it, if it is about to start."""
+def _fork_server(systemd: Systemd, wanted: bool, unknown: bool) -> None:
+    """Start or stop it. Not waited for: the nodes' units start after it, if it is about to start.
+
+    `unknown`: a cluster is there whose file does not say whether it wants it. That is left as it is, and so is what it uses.
+    """
     active = systemd.active_state(names.FORK_SERVER_SERVICE) in ("active", "activating")
-    if wanted != active:
+    if wanted != active and (wanted or not unknown):
         systemd.call("StartUnit" if wanted else "StopUnit", "ss", names.FORK_SERVER_SERVICE, "replace")
 
 

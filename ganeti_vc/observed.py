@@ -75,6 +75,7 @@ class Observed:
     host_keys: tuple[Path, ...] = ()
     known_hosts: Mapping[ClusterId, str] = field(default_factory=dict)
     use_pam: bool = False
+    insecure: tuple[tuple[Path, str], ...] = ()  #: directories because of which sshd refuses keys, and what mends them
     initialised: Mapping[ClusterId, Initialised] = field(default_factory=dict)
     disks: Mapping[NodeId, Disk] = field(default_factory=dict)
     volumes: Mapping[NodeId, Disk] = field(default_factory=dict)

@@ -25,6 +25,11 @@ def program() -> str:
     return os.environ.get(PROGRAM_VARIABLE, "gnt-vcluster")
 
 
+def counted(number: int, what: str) -> str:
+    """1 node, 2 nodes."""
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
 class Progress:
     """Shows the steps of a long command. With `quiet`, nothing."""
 

@@ -66,7 +66,7 @@ def _listing(parser: argparse.ArgumentParser, fields: str) -> None:
     parser.add_argument("-o", "--output", metavar="FIELDS", default="", help=f"fields to show: {fields}")
     parser.add_argument("--no-headers", action="store_true", help="leave out the headings")
     parser.add_argument("--separator", metavar="SEP", default="", help="put this between the fields")
-    _json(parser)
+    parser.add_argument("--json", action="store_true", help="print the result as JSON, with all fields")
 
 
 def _count(text: str) -> int:

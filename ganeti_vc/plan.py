@@ -169,12 +169,14 @@ def check_initialised(config: ClusterConfig, observed: Observed) -> None:
 
 
 def check_host(config: ClusterConfig, observed: Observed) -> None:
-    """Refuse names, addresses and devices that this machine uses for something else.
+    """Refuse names, addresses and devices that this machine uses for something else, and directories sshd does not trust.
 
     Raises ConfigError that names the key and what is in the way.
     """
 
     error = functools.partial(key_error, config)
+    for path, remedy in observed.insecure:
+        raise ConfigError(f"others than root may write to {path}, so that sshd would refuse the keys below it", remedy)
     check_initialised(config, observed)
     check_disks(config, observed)
     ledger = observed.ledgers.get(config.id)
@@ -199,6 +201,13 @@ def check_host(config: ClusterConfig, observed: Observed) -> None:
         if net in observed.network.unreachable:
             raise error("network", f"this machine has a route unreachable {net} that is not ours",
                         "give another network (--network)")  # fmt: skip
+    # Of a cluster whose file cannot be read, systemd knows the nodes.
+    mine = {node.id.name for node in config.nodes}
+    for other in sorted(known_clusters(observed) - {config.id}):
+        for node in member_nodes(other, observed):
+            if node.name in mine:
+                raise error("domain", f"the name {node.name} belongs to a node of the cluster {other.name}",
+                            "give another domain (--domain)")  # fmt: skip
     if config.own_bridge:
         if config.device in observed.network.links and config.device not in devices:
             raise error("device", f"a device {config.device} exists and is not ours", "name another cluster or device")

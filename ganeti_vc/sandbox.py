@@ -253,12 +253,8 @@ def start(sandbox: Sandbox, progress: Progress, suite: str = "", deb: str = "") 
     elif suite or deb:
         raise UsageError(f"the sandbox {sandbox.name} exists: it keeps its system",
                          f"gnt-vcluster sandbox remove {sandbox.name}, or give another name")  # fmt: skip
-    for _ in range(600):
-        if sandbox.leader:
-            return False
-        if not sandbox.is_owned:
-            break
-        time.sleep(0.1)  # it starts or stops just now, and has no event for us
+    if settled(sandbox):
+        return False
     with progress.step(f"booting the sandbox {sandbox.name}"):
         environment = user_manager()
         if environment:
@@ -269,6 +265,14 @@ def start(sandbox: Sandbox, progress: Progress, suite: str = "", deb: str = "") 
         raise StepFailed(f"the sandbox {sandbox.name} ended at once", f"look at {sandbox.directory / 'console'}")
     _install(sandbox, progress)
     return True
+
+
+def settled(sandbox: Sandbox) -> int:
+    """Its PID 1, or 0 when it does not run: once it neither starts nor stops, but within a minute."""
+    deadline = time.monotonic() + 60
+    while not (leader := sandbox.leader) and sandbox.is_owned and time.monotonic() < deadline:
+        time.sleep(0.05)  # its owner has no event for us
+    return leader
 
 
 def create(sandbox: Sandbox, progress: Progress, suite: str, deb: str) -> None:
@@ -400,7 +404,7 @@ def discard(directory: Path) -> None:
 def command(sandbox: Sandbox, argv: Sequence[str], variables: Mapping[str, str] | None = None) -> list[str]:
     """A command line that runs `argv` inside. Raises VclusterError when the sandbox does not run."""
     sandbox.check_exists()
-    leader = sandbox.leader
+    leader = settled(sandbox)
     if not leader:
         raise VclusterError(f"the sandbox {sandbox.name} does not run", f"gnt-vcluster sandbox start {sandbox.name}")
     kept = {name: os.environ[name] for name in ("TERM", "COLUMNS", "LINES", "COLORTERM") if name in os.environ}

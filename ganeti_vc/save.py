@@ -18,7 +18,7 @@ from ganeti_vc import apply, config, files, freezer, ganeti, names, ready, snaps
 from ganeti_vc.config import ClusterConfig
 from ganeti_vc.errors import VclusterError
 from ganeti_vc.names import NodeId, SnapshotId
-from ganeti_vc.output import Progress
+from ganeti_vc.output import Progress, counted
 from ganeti_vc.snapshots import ABOUT, CONFIG, DATA, About, Snapshot
 
 
@@ -63,7 +63,7 @@ def dry_run(snapshot: SnapshotId) -> list[str]:
     """What `save` would do, a line each."""
     nodes = freezer.running(members(check(snapshot)))
     return [
-        *([f"freeze {len(nodes)} nodes"] if nodes else []),
+        *([f"freeze {counted(len(nodes), 'node')}"] if nodes else []),
         f"copy {snapshot.cluster.directory} and {snapshot.cluster.config_file} to {snapshot.directory}",
     ]
 

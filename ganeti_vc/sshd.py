@@ -63,6 +63,23 @@ def root_is_locked() -> bool:
     return False
 
 
+def insecure_directories() -> tuple[tuple[Path, str], ...]:
+    """Directories above the keys to which others than root may write, each with the command that mends it.
+
+    sshd refuses keys below them (StrictModes in sshd_config(5)), and rightly so.
+    """
+    here = names.STATE_DIR.resolve()
+    found = []
+    for path in (*reversed(here.parents), here):
+        if path.is_dir():
+            status = path.stat()
+            if status.st_uid != 0:
+                found.append((path, f"chown root {path}"))
+            elif status.st_mode & 0o022:
+                found.append((path, f"chmod go-w {path}"))
+    return tuple(found)
+
+
 def server_config(cluster: ClusterId, keys: tuple[Path, ...], use_pam: bool) -> str:
     """sshd_config(5) of the cluster's server. It is started per connection (tools/sshd-listen)."""
     return "\n".join(

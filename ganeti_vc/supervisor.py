@@ -62,7 +62,10 @@ def _run(sandbox: Sandbox, told: int | None) -> int:
                     shown = container.leader
                     os.ftruncate(lock, 0)
                     os.pwrite(lock, f"{shown}\n".encode(), 0)
-                    sdnotify.SystemdNotifier().notify(f"READY=1\nSTATUS=PID 1 inside is {shown}")
+                    # 0: it boots again.
+                    sdnotify.SystemdNotifier().notify(
+                        f"READY=1\nSTATUS=PID 1 inside is {shown}" if shown else "STATUS=rebooting"
+                    )
                     if told is not None:
                         os.write(told, b"ready\n")
                         os.close(told)

@@ -7,9 +7,12 @@ does what is missing.
 
 from __future__ import annotations
 
+import logging
 import shlex
 import shutil
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 
 from ganeti_vc import (
     apply,
@@ -31,9 +34,11 @@ from ganeti_vc.capacity import SPACE, SPACE_PER_NODE
 from ganeti_vc.config import ClusterConfig, NodeConfig, key_error
 from ganeti_vc.errors import ConfigError, StepFailed, VclusterError
 from ganeti_vc.names import ClusterId, NodeId
-from ganeti_vc.output import Progress
+from ganeti_vc.output import Progress, counted
 from ganeti_vc.steps import Discard, Step
 from ganeti_vc.systemd import Systemd, connect
+
+log = logging.getLogger(__name__)
 
 #: Nodes. `gnt-cluster verify` has every candidate log in to every node.
 VERIFY_UP_TO = 40
@@ -82,24 +87,25 @@ def new_config(cluster: ClusterId, wishes: Wishes) -> tuple[ClusterConfig, str]:
     What is not said is chosen: the domain is the cluster's name unless it is `default`, the network
     the first usual one that is free and large enough.
     """
-    others = config.load_all()
+    others, unreadable = config.readable(other for other in config.declared() if other != cluster)
+    for other, err in unreadable.items():
+        log.warning("left out of the check for overlaps: the cluster %s: %s", other.name, err)
     nodes = 3 if wishes.nodes is None else wishes.nodes
     instances = max(10, wishes.instances or 0)
     domain = wishes.domain if wishes.domain is not None else ("" if cluster.name == "default" else cluster.name)
     values = {"nodes": str(nodes), "instances": str(instances), "domain": domain}
     if not domain:
         del values["domain"]
-    networks = [wishes.network] if wishes.network else [
-        str(net) for net in wishes.networks if AddressPlan(net).fits(nodes, instances)]  # fmt: skip
-    if not networks:
-        networks = [str(DEFAULT_NETWORKS[-1])]
+    own = [str(net) for net in wishes.networks if AddressPlan(net).fits(nodes, instances)]
+    networks = [wishes.network] if wishes.network else own or [str(DEFAULT_NETWORKS[-1])]
     problem: ConfigError | None = None
     observed = apply.observe({})
     for candidate in networks:
         text = keys.render({**values, "network": candidate})
         try:
             made = config.parse(cluster, text, written=False)
-            config.check_against(made, others.values())
+            config.check_against(made, others)
+            _check_recorded(made, unreadable)
             plan.check_host(made, observed)
         except ConfigError as err:
             # A network of the user's choice is refused; of ours, the next one is tried.
@@ -110,7 +116,22 @@ def new_config(cluster: ClusterId, wishes: Wishes) -> tuple[ClusterConfig, str]:
             _check_instances(made, wishes)
             return made, text
     assert problem
-    raise problem
+    if wishes.network or not own:
+        raise problem
+    listed = ", ".join(own) if len(own) <= len(DEFAULT_NETWORKS) else f"{own[0]} to {own[-1]}"
+    raise ConfigError(f"new cluster {cluster.name}: no network is free of those taken by default: {listed}",
+                      "give another one (--network CIDR), or destroy a cluster")  # fmt: skip
+
+
+def _check_recorded(made: ClusterConfig, clusters: Iterable[ClusterId]) -> None:
+    """Refuse networks of clusters whose files cannot be read: Ganeti has recorded the addresses of their nodes."""
+    for other in clusters:
+        recorded = ganeti.initialised(other)
+        for name, address in recorded.nodes.items() if recorded else ():
+            for net in made.networks:
+                if ip_address(address) in net:
+                    raise key_error(made, "network", f"{net} has the address {address} of {name} of the cluster {other.name}",
+                                    "give each cluster a network of its own (--network)")  # fmt: skip
 
 
 def _check_instances(made: ClusterConfig, wishes: Wishes) -> None:
@@ -199,9 +220,13 @@ def ganeti_steps(made: ClusterConfig, wishes: Wishes) -> list[str]:
         lines.append(f"on {first.name}: {' '.join(ganeti.init_command(made))}")
     nodes, instances = _missing(made, wanted_instances(made, wishes))
     if seeding.wanted(wishes.join, nodes, instances):
-        return [*lines, f"write {len(nodes)} nodes and {len(instances)} instances into Ganeti's configuration"]
+        return [*lines, f"write {_both(nodes, instances)} into Ganeti's configuration"]
     lines += [f"gnt-node add {node.id.name}" for node in nodes]
     return [*lines, *(f"gnt-instance add {name}" for name in instances)]
+
+
+def _both(nodes: list[NodeConfig], instances: list[str]) -> str:
+    return f"{counted(len(nodes), 'node')} and {counted(len(instances), 'instance')}"
 
 
 def wanted_instances(made: ClusterConfig, wishes: Wishes) -> list[str]:
@@ -375,13 +400,11 @@ def _seed(
         running = ganeti.command(master, "gnt-job", "list", "--running", "--no-headers", "-o", "id").stdout.split()
         if running:
             raise VclusterError(f"the job {running[0]} is running", "wait for its end, then repeat the command")
-    with progress.step(f"writing {len(nodes)} nodes and {len(instances)} instances"):
+    with progress.step(f"writing {_both(nodes, instances)}"):
         systemd.stop(master.watcher_timer, master.service("watcher"), master.target)
         ganeti.command(master, str(ganeti.DAEMON_UTIL), "stop-all")
         seeding.seed(master, seeding.document(made, nodes, instances, shared_key))
-    outcome.changes.append(
-        f"write {len(nodes)} nodes and {len(instances)} instances into {master.data_dir}/config.data"
-    )
+    outcome.changes.append(f"write {_both(nodes, instances)} into {master.data_dir}/config.data")
 
 
 def _with_nodes(cluster: ClusterId, count: int) -> str:
@@ -403,7 +426,7 @@ def scale_plan(cluster: ClusterId, count: int, join: str) -> tuple[ClusterConfig
     lines += [f"set nodes = {count} in {cluster.config_file}"] if wanted != present else []
     more = [node.id.name for node in coming.nodes if node.id.name not in present]
     if seeding.wanted(join, more, []):
-        lines.append(f"write {len(more)} nodes into Ganeti's configuration")
+        lines.append(f"write {counted(len(more), 'node')} into Ganeti's configuration")
     else:
         lines += [f"gnt-node add {name}" for name in more]
     return made, text, lines

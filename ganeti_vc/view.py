@@ -111,6 +111,18 @@ def noded_pid(node: str) -> int:
     return 0
 
 
+def is_on(node: str) -> bool:
+    """Whether the node has power, as tools/oob has it. Most have a noded that runs: then systemd is not asked."""
+    systemctl = (
+        REPLACED["systemctl"],
+        "is-active",
+        "--quiet",
+        f"ganeti-vnode@{node}.target",
+        f"ganeti-noded@{node}.service",
+    )
+    return bool(noded_pid(node)) or os.spawnv(os.P_WAIT, systemctl[0], systemctl) == 0
+
+
 def enter(node: str) -> None:
     """Move this process (it must have one thread) into a node's view; its working directory stays.
 

@@ -57,6 +57,15 @@ def test_start_and_stop_of_one_node(cluster: Machine) -> None:
     cluster.run("gnt-vcluster", "stop", "node3")
     assert daemons(cluster) == {**ALL_UP, "node3": []}
     assert cluster.sh("ss -Hlntu | grep 192.0.2.12 | grep -v :1822", check=False).stdout == ""
+    refused = cluster.run("gnt-vcluster", "exec", "all", "--", "echo", "here", check=False)
+    assert (
+        refused.returncode == 1
+        and refused.stdout == ""
+        and "node3 is powered off (gnt-vcluster start" in refused.stderr
+    )
+    refused = cluster.run("ssh", "node3", "echo", "here", check=False)
+    assert refused.returncode == 255 and refused.stdout == "" and "node3 is powered off" in refused.stderr
+    assert cluster.sh("/var/lib/ganeti-vcluster/default/node3/cmd uname -n").stdout == "node3\n"
     cluster.run("gnt-vcluster", "start", "node3")
     assert daemons(cluster) == ALL_UP
 

@@ -107,6 +107,7 @@ def test_a_stopped_cluster(saved: Machine) -> None:
 def test_what_is_refused(saved: Machine) -> None:
     assert "clean" in refused(saved, *SNAPSHOT, "save", "clean")
     assert "snapshot list" in refused(saved, *SNAPSHOT, "restore", "none")
+    assert "there is no cluster none and no snapshot of it" in refused(saved, *SNAPSHOT, "list", "none")
     assert "clean" in refused(saved, *SNAPSHOT, "restore", "clean", "--keep", "clean")
     assert ".bad" in refused(saved, *SNAPSHOT, "save", ".bad")
     assert "there is no cluster none" in refused(saved, *SNAPSHOT, "save", "none", "one")

@@ -5,10 +5,11 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 
 import pytest
 
-from ganeti_vc import bench, benchdata, benchpage, output
+from ganeti_vc import bench, benchdata, benchpage, cli, output
 from ganeti_vc.benchdata import CPU, IDLE, IDLE_EACH, MEMORY, WALL, Cost, Daemon, Idle, Quantity, Result, Sample
 from ganeti_vc.errors import UsageError, VclusterError
 
@@ -143,3 +144,10 @@ def test_the_page_is_complete_in_itself() -> None:
     assert "<svg" not in benchpage.page([result()])  # before the first cluster
     both = benchpage.page([one, result(sample(3, verify=1), ganeti="3.1.0")])
     assert "B/A" in both and "Ganeti 3.1.0" in both and all(colour in both for colour in benchpage.COLOURS)
+
+
+def test_a_saved_file_that_cannot_be_read(tmp_path: Path) -> None:
+    (tmp_path / "text").write_text("text")
+    for name, word in (("none", "No such file"), ("text", "no JSON document"), ("", "directory")):
+        with pytest.raises(VclusterError, match=f"{tmp_path / name}.*{word}.*--save FILE makes one"):
+            cli.do_bench(cli.parse(["bench", "--compare", str(tmp_path / name), "other"]))

@@ -35,6 +35,11 @@ def test_the_error_names_what_ends_first() -> None:
     assert (document["fits"], document["first"], document["largest"]) == (False, "files-of-a-daemon", 1008)
 
 
+def test_one_node_is_no_nodes() -> None:
+    assert report(1, {"streams": Stock(0)}).error().message.startswith("1 node does not fit: ")
+    assert "up to 1 node fits" in report(1, {"files-of-a-daemon": Stock(17)}).summary()
+
+
 def test_what_is_missing_altogether_comes_before() -> None:
     found = report(
         3000, {"streams": Stock(2048)}, Feature("ganeti", "program: Ganeti", False, "apt-get install ganeti")

@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 
 import pytest
 
-from ganeti_vc import config, hosts, names, network, nodedir, plan
+from ganeti_vc import config, hosts, names, network, nodedir, plan, sshd
 from ganeti_vc.disks import Disk
 from ganeti_vc.errors import ConfigError
 from ganeti_vc.names import ClusterId
@@ -124,6 +125,18 @@ def test_what_the_machine_uses_is_refused(observed: dict[str, object], word: str
     there = replace(NOTHING, network=replace(NOTHING.network, **observed))  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match=word):
         plan.check_host(CONFIG, there)
+
+
+def test_directories_that_sshd_does_not_trust_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    state = tmp_path / "lib" / "state"
+    state.mkdir(parents=True)
+    monkeypatch.setattr(names, "STATE_DIR", state)
+    state.parent.chmod(0o775)
+    found = dict(sshd.insecure_directories())
+    assert found[state.parent] == f"{'chown root' if os.getuid() else 'chmod go-w'} {state.parent}"
+    assert os.getuid() or state not in found
+    with pytest.raises(ConfigError, match="may write to /var, .*chmod go-w /var"):
+        plan.check_host(CONFIG, replace(NOTHING, insecure=((Path("/var"), "chmod go-w /var"),)))
 
 
 def test_a_name_in_etc_hosts_is_refused() -> None:

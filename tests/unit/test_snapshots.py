@@ -198,6 +198,19 @@ def test_a_snapshot_is_found_by_its_name(machine: Path) -> None:
     assert [snapshot.id for snapshot in snapshots.every()] == [other]
 
 
+def test_a_list_of_nothing_is_an_error_only_where_there_is_no_cluster(
+    machine: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_snapshot("one", "text")
+    for words, out in (([], "one\n"), (["default"], "one\n")):
+        assert cli.do_snapshot(cli.parse(["snapshot", "list", *words, "--no-headers", "-o", "snapshot"])) == 0
+        assert capsys.readouterr().out == out
+    with pytest.raises(VclusterError, match="no cluster lab and no snapshot of it .*snapshot list"):
+        cli.do_snapshot(cli.parse(["snapshot", "list", "lab"]))
+    ClusterId("lab").config_file.touch()
+    assert cli.do_snapshot(cli.parse(["snapshot", "list", "lab", "--json"])) == 0
+
+
 @pytest.mark.parametrize(("name", "good"), [("one", True), ("2026-11-21_a.b+c", True), (".one", False), ("-a", False),
                                             ("a/b", False), ("", False), ("a" * 65, False)])  # fmt: skip
 def test_names_of_snapshots(name: str, good: bool) -> None:
