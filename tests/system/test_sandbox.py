@@ -69,7 +69,7 @@ THREE = ["node1", "M", "node2", "C", "node3", "C"]
 def machine(release: str, deb: Path) -> Iterator[Machine]:
     with Machine(release, nested=True) as booted:
         booted.install(deb)
-        booted.sh("useradd -m one && useradd -m two && loginctl enable-linger one")
+        booted.sh("useradd -m one && useradd -m two && systemd-run -q --wait loginctl enable-linger one")
         booted.wait_for("test -S /run/user/$(id -u one)/systemd/private")
         booted.sh(
             "mkdir -p /home/one/.local/share /home/two/.local/share; chown -R one: /home/one; chown -R two: /home/two"
