@@ -434,6 +434,9 @@ def forward(sandbox: Sandbox, listen: str, target: str) -> None:
     except OSError as err:
         raise VclusterError(f"cannot listen on {listen}: {err.strerror or err}", "give another one") from None
     sock.listen()
-    os.set_inheritable(sock.fileno(), True)
-    argv = command(sandbox, ["/usr/bin/socat", f"ACCEPT-FD:{sock.fileno()},fork", f"TCP:{target}"])
+    # As systemd would hand it over (sd_listen_fds(3)).
+    os.dup2(sock.fileno(), 3)
+    os.set_inheritable(3, True)  # dup2 leaves it alone, if it is the same
+    script = 'LISTEN_FDS=1 LISTEN_PID=$$ exec /lib/systemd/systemd-socket-proxyd "$0"'
+    argv = command(sandbox, ["sh", "-c", script, target])
     os.execvp(argv[0], argv)
