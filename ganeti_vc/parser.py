@@ -154,6 +154,9 @@ def _sandbox_commands(parser: argparse.ArgumentParser) -> None:
     _json(add("stop", "power a sandbox off; its clusters are there again when it is started"))
     remove = add("remove", "stop a sandbox and remove all its files")
     remove.add_argument("--yes", action="store_true", help="do not ask")
+    remove.add_argument(
+        "--base", action="store_true", help="also its Debian in the cache directory, if no other sandbox has it"
+    )
     _json(remove)
     forward = add("forward", "until Ctrl-C, hand connections from outside on to a daemon of a cluster in a sandbox")
     forward.usage = "gnt-vcluster sandbox forward [NAME] --listen PORT|PATH --to HOST:PORT"

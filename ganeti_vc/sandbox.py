@@ -14,6 +14,7 @@ import json
 import os
 import pwd
 import re
+import shlex
 import shutil
 import socket
 import subprocess
@@ -210,11 +211,16 @@ def _start_unit(sandbox: Sandbox, environment: dict[str, str]) -> None:
                          f"journalctl --user -u {unit}, and {sandbox.directory / 'console'}")  # fmt: skip
 
 
+def check_owner() -> None:
+    """Raises VclusterError when neither a systemd nor a control group of the user's is there."""
+    if user_manager() is None:
+        group = container.own_group()
+        if not container.group_is_ours(group):
+            raise VclusterError(f"the control group {group} is not yours, and no systemd of yours runs",
+                                f"give this shell one: {delegation_remedy()}")  # fmt: skip
+
+
 def _start_process(sandbox: Sandbox) -> None:
-    group = container.own_group()
-    if not container.group_is_ours(group):
-        raise VclusterError(f"the control group {group} is not yours, and no systemd of yours runs",
-                            delegation_remedy())  # fmt: skip
     read, write = os.pipe()
     os.set_inheritable(write, True)
     with open(sandbox.directory / "log", "wb") as log:
@@ -239,8 +245,9 @@ def delegation_remedy() -> str:
     except StopIteration:
         return "sudo mount -t cgroup2 cgroup2 /sys/fs/cgroup"
     group = f"{mount}/gnt-vcluster-{_user_name()}"
-    return (f"sudo sh -c 'mkdir -p {group} && chown {os.getuid()} {group} {group}/cgroup.procs {group}/cgroup.subtree_control "
-            f"&& echo {os.getppid()} >{group}/cgroup.procs'")  # fmt: skip
+    # In double quotes, $$ is the shell in which this is typed.
+    return (f'sudo sh -c "mkdir -p {group} && cd {group} && chown {os.getuid()} . cgroup.procs cgroup.subtree_control '
+            '&& echo $$ >cgroup.procs"')  # fmt: skip
 
 
 # -- life --
@@ -248,6 +255,7 @@ def delegation_remedy() -> str:
 
 def start(sandbox: Sandbox, progress: Progress, suite: str = "", deb: str = "") -> bool:
     """Make it, if it does not exist, and boot it, if it does not run. Returns whether anything was to do."""
+    check_owner()
     if not sandbox.exists:
         create(sandbox, progress, suite, deb)
     elif suite or deb:
@@ -320,12 +328,25 @@ def debian(suite: str, packages: Sequence[str], cache: Path, progress: Progress)
             partial = cache / f"{suite}-{key}.partial"
             discard(partial)
             with progress.step(f"making a Debian {suite} in {target}"):
-                done = subprocess.run(
-                    ["mmdebstrap", "--quiet", f"--mode={'unshare' if container.rootless() else 'root'}", "--variant=minbase",
-                     # apt-get inside must work without a network: keep the package lists.
-                     "--skip=cleanup/apt", f"--include={','.join(packages)}", suite, str(partial)],
-                    capture_output=True, text=True,
-                )  # fmt: skip
+                # apt-get inside must work without a network: keep the package lists.
+                made = [
+                    "mmdebstrap",
+                    "--quiet",
+                    "--variant=minbase",
+                    "--skip=cleanup/apt",
+                    f"--include={','.join(packages)}",
+                ]
+                if container.rootless():
+                    # Its root is the first subordinate ID, ours is the user: an archive has neither. Device nodes he cannot make.
+                    unpack = container.in_own_mapping(
+                        "tar", "-C", str(partial), "--numeric-owner", "--exclude=./dev/*", "-xpf", "-"
+                    )
+                    partial.mkdir()
+                    line = f"{shlex.join([*made, '--mode=unshare', '--format=tar', suite, '-'])} | {shlex.join(unpack)}"
+                    made = ["bash", "-o", "pipefail", "-c", line]
+                else:
+                    made += ["--mode=root", suite, str(partial)]
+                done = subprocess.run(made, capture_output=True, text=True)
                 if done.returncode:
                     discard(partial)
                     reason = (done.stderr.strip() or "no reason was given").split("\n")[-1]
@@ -379,15 +400,21 @@ def _owned(sandbox: Sandbox) -> Iterator[None]:
         os.close(fd)
 
 
-def remove(sandbox: Sandbox, progress: Progress) -> None:
-    """Stop it and remove all its files, those of users that are others outside, too."""
+def remove(sandbox: Sandbox, progress: Progress, with_base: bool = False) -> None:
+    """Stop it and remove all its files, those of users that are others outside, too; with its Debian, if no other has it."""
     if not sandbox.directory.exists():
         sandbox.check_exists()
+    base = sandbox.base if with_base and sandbox.exists else None
     if sandbox.is_owned:
         stop(sandbox, progress)
     with progress.step(f"removing the sandbox {sandbox.name}"), _owned(sandbox):
         discard(sandbox.directory)
     files.remove_empty(data_directory())
+    if base and not any(other.base == base for other in every()):
+        with progress.step(f"removing {base}"):
+            discard(base)
+            base.with_name(base.name.split("-")[0] + ".lock").unlink(missing_ok=True)
+        files.remove_empty(cache_directory())
 
 
 def discard(directory: Path) -> None:

@@ -162,7 +162,7 @@ def _remove(box: Sandbox, args: argparse.Namespace) -> int:
             raise UsageError(f"removing the sandbox {box.name} removes its clusters", "say --yes")
         if input(f"Remove the sandbox {box.name} with all its clusters ({box.directory})? [y/N] ").lower() != "y":
             raise VclusterError("nothing was changed")
-    sandbox.remove(box, Progress(quiet=args.json))
+    sandbox.remove(box, Progress(quiet=args.json), args.base)
     if args.json:
         output.print_json({"sandbox": box.name, "removed": True})
     return 0
