@@ -97,11 +97,17 @@ def measure(machine: Machine, script: str, nodes: int) -> Cost:
     return cost
 
 
-def ours(release: str, deb: Path, nodes: int, verify: bool) -> Cost:
+def ours(release: str, deb: Path, nodes: int, verify: bool, option: str = "") -> Cost:
     with Machine(release) as machine:
         machine.install(deb)
-        option = "" if verify else "--no-verify"
-        return measure(machine, f"gnt-vcluster up --nodes {nodes} {option}; gnt-vcluster exec master -- gnt-node list --no-headers", nodes)  # fmt: skip
+        options = f"--nodes {nodes} {option} {'' if verify else '--no-verify'}"
+        return measure(
+            machine, f"gnt-vcluster up {options}; gnt-vcluster exec master -- gnt-node list --no-headers", nodes
+        )
+
+
+def shared(release: str, deb: Path, nodes: int, verify: bool) -> Cost:
+    return ours(release, deb, nodes, verify, "--shared-key")
 
 
 def upstream(release: str, _: Path, nodes: int, verify: bool) -> Cost:
@@ -110,7 +116,8 @@ def upstream(release: str, _: Path, nodes: int, verify: bool) -> Cost:
         return measure(machine, UPSTREAM.format(nodes=nodes, verify=UPSTREAM_VERIFY if verify else ""), nodes)
 
 
-WAYS: dict[str, Callable[[str, Path, int, bool], Cost]] = {"upstream": upstream, "gnt-vcluster up": ours}
+Way = Callable[[str, Path, int, bool], Cost]
+WAYS: dict[str, Way] = {"upstream": upstream, "gnt-vcluster up": ours}
 
 
 @dataclass(frozen=True)
@@ -133,32 +140,37 @@ def goal(text: str, value: float, wanted: float, unit: str, at_least: bool = Tru
           f"{'reached' if reached else 'NOT reached'})", flush=True)  # fmt: skip
 
 
-def both_ways(order: Order, nodes: int, verify: bool) -> tuple[Cost, Cost]:
-    # In turns, so that whatever else the machine does disturbs both.
-    costs: dict[str, list[Cost]] = {way: [] for way in WAYS}
+def compare(order: Order, nodes: int, verify: bool, ways: dict[str, Way]) -> list[float]:
+    """Print what each way costs beside the first. Returns how many times less CPU time the others take."""
+    # In turns, so that whatever else the machine does disturbs all.
+    costs: dict[str, list[Cost]] = {way: [] for way in ways}
     for _ in range(order.runs):
-        for way, run in WAYS.items():
+        for way, run in ways.items():
             costs[way].append(run(order.release, order.deb, nodes, verify))
-    base, mine = (median(costs[way]) for way in WAYS)
-    for way, cost in zip(WAYS, (base, mine), strict=True):
-        print(f"{nodes:>5}  {way:<16} {cost.seconds:>8.1f} {cost.cpu:>8.1f}")
-    print(f"{nodes:>5}  {'ratio':<16} {base.seconds / mine.seconds:>8.2f} {base.cpu / mine.cpu:>8.2f}", flush=True)
-    return base, mine
+    base, *others = (median(costs[way]) for way in ways)
+    for way, cost in zip(ways, (base, *others), strict=True):
+        print(f"{nodes:>5}  {way:<28} {cost.seconds:>8.1f} {cost.cpu:>8.1f}"
+              f" {base.seconds / cost.seconds:>8.2f} {base.cpu / cost.cpu:>8.2f}", flush=True)  # fmt: skip
+    return [base.cpu / cost.cpu for cost in others]
+
+
+HEADINGS = f"{'nodes':>5}  {'way':<28} {'seconds':>8} {'CPU s':>8} {'ratios':>8}"
 
 
 def up(order: Order) -> None:
     print(f"up: to a verified cluster, median of {order.runs}")
-    print(f"{'nodes':>5}  {'way':<16} {'seconds':>8} {'CPU s':>8}")
+    print(HEADINGS)
     for nodes in order.sizes:
-        both_ways(order, nodes, verify=True)
+        compare(order, nodes, verify=True, ways=WAYS)
 
 
 def creation(order: Order) -> None:
     print(f"creation: without gnt-cluster verify, median of {order.runs}")
-    print(f"{'nodes':>5}  {'way':<16} {'seconds':>8} {'CPU s':>8}")
+    print(HEADINGS)
     for nodes in order.sizes:
-        base, mine = both_ways(order, nodes, verify=False)
-        goal(f"CPU seconds, {nodes} nodes", base.cpu / mine.cpu, 15, " times less")
+        own, one_key = compare(order, nodes, verify=False, ways={**WAYS, "gnt-vcluster up --shared-key": shared})
+        goal(f"CPU seconds, {nodes} nodes, a key each", own, 15, " times less")
+        goal(f"CPU seconds, {nodes} nodes, one key", one_key, 15, " times less")
 
 
 def benchmark(order: Order, nodes: int, *options: str) -> Result:
