@@ -6,6 +6,7 @@
     up        seconds and CPU seconds of `gnt-vcluster up` beside upstream's way, both with gnt-cluster verify; 3 and 10 nodes
     creation  CPU seconds of the same without gnt-cluster verify, which is Ganeti's own; 30 nodes
     noded     CPU seconds of its start and its private memory, with the fork server and without; 30 nodes
+    sandbox   of a user without rights: seconds to boot one, to have a stopped one with 3 nodes answer again, and its memory
     idle      CPU seconds a minute of a cluster of which nothing is asked, ganeti-watcher included; 100 nodes
 
 The environment variables RUNS (default: 3 of up, 1 of the others) and SIZES ("3 10") hold for all parts.
@@ -216,10 +217,53 @@ def idle(order: Order) -> None:
 
 
 #: Each with its sizes and its number of runs.
+#: MiB of all processes that are in another user namespace than PID 1.
+PSS = r"""
+for pid in /proc/[0-9]*; do
+  [ "$(readlink $pid/ns/user)" = "$(readlink /proc/1/ns/user)" ] || cat $pid/smaps_rollup 2>/dev/null
+done | awk '$1 == "Pss:" { sum += $2 } END { print sum / 1024 }'
+"""
+
+
+def sandbox(order: Order) -> None:
+    """In a machine, as a user of it."""
+    print(f"sandbox: of a user without rights, median of {order.runs}")
+    print(f"{'nodes':>5}  {'boot s':>8} {'up s':>8} {'start to an answer s':>22} {'MiB':>6} {'MiB without nodes':>19}")
+    for nodes in order.sizes:
+        with Machine(order.release, nested=True) as machine:
+            machine.install(order.deb)
+            machine.sh("useradd -m one && systemd-run -q --wait loginctl enable-linger one")
+            machine.wait_for("test -S /run/user/$(id -u one)/systemd/private")
+            found = [_sandbox(machine, nodes) for _ in range(order.runs)]
+        boot, up, again, full, empty = (statistics.median(column) for column in zip(*found, strict=True))
+        print(f"{nodes:>5}  {boot:>8.1f} {up:>8.1f} {again:>22.1f} {full:>6.0f} {empty:>19.0f}", flush=True)
+        goal("start of a stopped one to an answer", again, 10, " s", at_least=False)
+
+
+def _sandbox(machine: Machine, nodes: int) -> list[float]:
+    def seconds(*argv: str) -> float:
+        begin = time.monotonic()
+        machine.run(
+            "setpriv", "--reuid=one", "--regid=one", "--init-groups", "env", "HOME=/home/one", "gnt-vcluster", *argv
+        )
+        return time.monotonic() - begin
+
+    def memory() -> float:
+        return float(machine.sh(PSS).stdout)
+
+    boot, empty = seconds("sandbox", "start"), memory()
+    up, full = seconds("up", f"--nodes={nodes}"), memory()
+    seconds("sandbox", "stop")
+    again = seconds("sandbox", "start") + seconds("exec", "master", "--", "gnt-node", "list")
+    seconds("sandbox", "remove", "--yes")
+    return [boot, up, again, full, empty]
+
+
 PARTS: dict[str, tuple[Callable[[Order], None], Sequence[int], int]] = {
     "up": (up, (3, 10), 3),
     "creation": (creation, (30,), 1),
     "noded": (noded, (30,), 1),
+    "sandbox": (sandbox, (3,), 3),
     "idle": (idle, (100,), 1),
 }
 
