@@ -74,6 +74,7 @@ def observe(configs: Mapping[ClusterId, ClusterConfig]) -> Observed:
         known_hosts={config.id: sshd.known_hosts_file(config, host_keys) for config in configs.values()},
         use_pam=sshd.root_is_locked(),
         insecure=sshd.insecure_directories(),
+        user_namespace=Path("/proc/self/uid_map").read_text().split() != ["0", "0", "4294967295"],
         disks=disks.observe(),
         volumes=volumes.observe(),
         initialised={cluster: found for cluster in configs if (found := ganeti.initialised(cluster))},

@@ -77,5 +77,6 @@ class Observed:
     use_pam: bool = False
     insecure: tuple[tuple[Path, str], ...] = ()  #: directories because of which sshd refuses keys, and what mends them
     initialised: Mapping[ClusterId, Initialised] = field(default_factory=dict)
+    user_namespace: bool = False  #: we are root of a sandbox only
     disks: Mapping[NodeId, Disk] = field(default_factory=dict)
     volumes: Mapping[NodeId, Disk] = field(default_factory=dict)

@@ -304,8 +304,13 @@ def _storage_gone(nodes: Iterable[NodeId], observed: Observed) -> list[Step]:
 
 
 def check_disks(config: ClusterConfig, observed: Observed) -> None:
-    """Refuse to make storage smaller or to take it away, or to hide files below it: they would be lost."""
+    """Refuse to make storage smaller or to take it away, or to hide files below it: they would be lost. And storage
+    that cannot be made."""
     for node in config.nodes:
+        for key, wanted in (("disk", node.disk), ("volume_group", node.volume_group)):
+            if wanted and observed.user_namespace:
+                raise ConfigError(f"{config.source}: [nodes] {key}: {node.id.name} would need a loop device, which only root of a "
+                                  "machine can have", "leave it empty in a sandbox of a user")  # fmt: skip
         disk, volumes = observed.disks.get(node.id), observed.volumes.get(node.id)
         if volumes and (node.volume_group or 0) < volumes.size:
             raise ConfigError(f"{config.source}: [nodes] volume_group: that of {node.id.name} has {volumes.size}M already "

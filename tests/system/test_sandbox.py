@@ -124,7 +124,7 @@ def test_every_command_works_through_it(up: User) -> None:
     up.vcluster("stop")
     up.vcluster("start")
     assert up.roles() == THREE
-    up.vcluster("qa", "--only", "cluster-info,tags", "--junit", "qa.xml")
+    up.vcluster("qa", "--only", "cluster-info", "--junit", "qa.xml")
     assert "<testsuite" in up.run("cat", "qa.xml").stdout
     up.run("rm", "qa.xml")
 
@@ -238,17 +238,8 @@ def test_a_session_ends_and_the_cluster_stays_with_linger_only(up: User, two: Us
     machine = up.machine
     up.vcluster("sandbox", "stop")
     for user, state in ((up, "running"), (two, "stopped")):
-        machine.run(
-            "systemd-run",
-            "--quiet",
-            "--wait",
-            "--pipe",
-            f"--uid={user.name}",
-            "--property=PAMName=login",
-            "gnt-vcluster",
-            "up",
-            "--no-verify",
-        )
+        machine.run("systemd-run", "--quiet", "--wait", "--pipe", f"--uid={user.name}", "--property=PAMName=login",
+                    "gnt-vcluster", "sandbox", "start")  # fmt: skip
         if state == "stopped":
             machine.wait_for(f"! loginctl show-user {user.name}")
         assert user.states() == {"default": state}
@@ -258,6 +249,10 @@ def test_a_session_ends_and_the_cluster_stays_with_linger_only(up: User, two: Us
 
 def test_what_is_missing_is_said_with_its_remedy(up: User, two: User) -> None:
     machine = up.machine
+    up.vcluster("create", "disks")
+    up.vcluster("sandbox", "exec", "--", "sed", "-i", "s/^# disk =.*/disk = 1G/", "/etc/ganeti-vcluster/disks.conf")
+    assert "disk: node1.disks would need a loop device" in up.failure("up", "disks")
+    up.vcluster("destroy", "disks", "--yes")
     assert "no sandbox nosuch" in up.failure("--sandbox=nosuch", "status")
     assert up.run("gnt-vcluster", "--sandbox=No_Name", "status", check=False).returncode == 2
     report = {one["key"]: one for one in json.loads(up.vcluster("doctor", "--json"))["rootless"]}

@@ -198,6 +198,8 @@ def test_storage_is_made_once_and_grows() -> None:
 def test_storage_with_data_does_not_become_smaller() -> None:
     made = config.parse(DEFAULT, STORAGE)
     there = {made.nodes[1].id: Disk(65536, True)}
+    with pytest.raises(ConfigError, match="disk: node1.* loop device"):
+        plan.check_disks(made, replace(NOTHING, user_namespace=True))
     with pytest.raises(ConfigError, match="disk: .*65536M"):
         plan.check_disks(made, replace(NOTHING, disks=there))
     with pytest.raises(ConfigError, match="volume_group: .*65536M"):
