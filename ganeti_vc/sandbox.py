@@ -16,6 +16,7 @@ import pwd
 import re
 import shlex
 import shutil
+import signal
 import socket
 import subprocess
 import time
@@ -87,7 +88,10 @@ class Sandbox:
     @property
     def base(self) -> Path | None:
         """The tree below its own changes; None: the machine's /usr."""
-        found = json.loads(self.settings.read_text())["base"]
+        try:
+            found = json.loads(self.settings.read_text())["base"]
+        except (ValueError, KeyError, TypeError):
+            raise VclusterError(f"{self.settings} is damaged", f"gnt-vcluster sandbox remove {self.name}") from None
         return Path(found) if found else None
 
     def plan(self) -> Plan:
@@ -106,13 +110,26 @@ class Sandbox:
         with files.try_lock(self.lock) as free:
             return not free
 
+    def record(self, fd: int, leader: int) -> None:
+        """For its owner: write into the lock's file who it is, and the PID 1 inside."""
+        os.pwrite(fd, f"{os.getpid():<10} {leader:<10}\n".encode(), 0)
+
+    def _recorded(self) -> tuple[int, int]:
+        with contextlib.suppress(OSError, ValueError):
+            owner, leader = map(int, self.lock.read_text().split())
+            if self.is_owned:
+                return owner, leader
+        return 0, 0
+
+    @property
+    def owner(self) -> int:
+        """The process that owns it; 0 when nobody does."""
+        return self._recorded()[0]
+
     @property
     def leader(self) -> int:
         """Its PID 1, as seen from here; 0 when it is not booted."""
-        with contextlib.suppress(OSError, ValueError):
-            pid = int(self.lock.read_text())
-            return pid if self.is_owned else 0
-        return 0
+        return self._recorded()[1]
 
     def row(self) -> dict[str, object]:
         leader = self.leader
@@ -193,10 +210,14 @@ def _user_name() -> str:
 
 def _start_unit(sandbox: Sandbox, environment: dict[str, str]) -> None:
     unit = UNIT.format(sandbox.name)
-    if "LoadState=loaded" in _systemctl(environment, "show", "-p", "LoadState", unit).stdout:
+    # The unit would look below the usual directory.
+    if (
+        not os.environ.get("XDG_DATA_HOME")
+        and "LoadState=loaded" in _systemctl(environment, "show", "-p", "LoadState", unit).stdout
+    ):
         _systemctl(environment, "reset-failed", unit)
         done = _systemctl(environment, "start", unit)
-    else:  # the package is not installed: as units/user has it
+    else:  # or the package is not installed: as units/user has it
         done = subprocess.run(
             ["systemd-run", "--user", "--quiet", f"--unit={unit}", "--property=Type=notify", "--property=Delegate=yes",
              "--property=KillMode=mixed", f"--setenv=XDG_DATA_HOME={data_directory().parent}", "--collect",
@@ -263,6 +284,9 @@ def start(sandbox: Sandbox, progress: Progress, suite: str = "", deb: str = "") 
                          f"gnt-vcluster sandbox remove {sandbox.name}, or give another name")  # fmt: skip
     if settled(sandbox):
         return False
+    if sandbox.base and not sandbox.base.is_dir():
+        raise VclusterError(f"the Debian of the sandbox {sandbox.name} is gone: {sandbox.base}",
+                            f"gnt-vcluster sandbox remove {sandbox.name}, and start it anew")  # fmt: skip
     with progress.step(f"booting the sandbox {sandbox.name}"):
         environment = user_manager()
         if environment:
@@ -382,8 +406,8 @@ def stop(sandbox: Sandbox, progress: Progress) -> bool:
         environment = user_manager()
         if environment and owner(sandbox) != "process":
             _systemctl(environment, "stop", UNIT.format(sandbox.name))
-        elif leader := sandbox.leader:
-            os.kill(leader, container.POWEROFF)
+        elif pid := sandbox.owner:
+            os.kill(pid, signal.SIGTERM)
         with _owned(sandbox):
             pass
     return True

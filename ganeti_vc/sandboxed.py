@@ -31,6 +31,10 @@ FILES = ("html", "save", "junit", "log")
 
 def chosen(args: argparse.Namespace) -> tuple[Sandbox | None, str]:
     """The sandbox a command goes through, and why, where nobody has said so; None: it works right here."""
+    if args.sandbox and args.command == "sandbox":
+        raise UsageError(
+            "--sandbox does not go together with this command", f"gnt-vcluster sandbox {args.action} {args.sandbox}"
+        )
     if args.sandbox:
         return Sandbox(args.sandbox), ""
     if args.command == "sandbox" or getattr(args, "compare", None):

@@ -26,13 +26,18 @@ STOP_TIMEOUT = 120
 def _locked(sandbox: Sandbox) -> Iterator[int]:
     """The lock's file. Raises ContainerError when somebody has it."""
     fd = os.open(sandbox.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    deadline = time.monotonic() + 2
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        os.ftruncate(fd, 0)
+        while True:
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise ContainerError(f"the sandbox {sandbox.name} runs already") from None
+                time.sleep(0.02)  # whoever looks whether somebody has it has it for a moment
+        sandbox.record(fd, 0)
         yield fd
-        os.ftruncate(fd, 0)
-    except BlockingIOError:
-        raise ContainerError(f"the sandbox {sandbox.name} runs already") from None
     finally:
         os.close(fd)
 
@@ -60,8 +65,7 @@ def _run(sandbox: Sandbox, told: int | None) -> int:
             while True:
                 if container.leader != shown:
                     shown = container.leader
-                    os.ftruncate(lock, 0)
-                    os.pwrite(lock, f"{shown}\n".encode(), 0)
+                    sandbox.record(lock, shown)
                     # 0: it boots again.
                     sdnotify.SystemdNotifier().notify(
                         f"READY=1\nSTATUS=PID 1 inside is {shown}" if shown else "STATUS=rebooting"

@@ -167,7 +167,7 @@ def test_from_inside_the_machine_cannot_be_harmed(up: User) -> None:
         machine.sh("cat /proc/stat | grep btime; systemctl show -P UserspaceTimestampMonotonic").stdout,
     )
     up.run("gnt-vcluster", "sandbox", "exec", "--", "systemctl", "reboot", check=False)
-    machine.wait_for(f"test $(cat {up.data}/default/lock) != {re.search(r' ([0-9]+) ', before)[1]}")  # type: ignore[index]
+    machine.wait_for(f"test $(awk '{{print $2}}' {up.data}/default/lock) != {re.search(r' ([0-9]+) ', before)[1]}")  # type: ignore[index]
     assert machine.sh("cat /proc/stat | grep btime; systemctl show -P UserspaceTimestampMonotonic").stdout == booted
     assert up.roles() == THREE
 
