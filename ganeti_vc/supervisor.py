@@ -50,11 +50,18 @@ def _stop(*_: object) -> None:
     raise _Stop
 
 
+def _tell(told: int | None, text: str) -> None:
+    """Once, and only if whoever started us still waits for it."""
+    if told is not None:
+        with contextlib.suppress(OSError):
+            os.write(told, f"{text}\n".encode())
+            os.close(told)
+
+
 def _run(sandbox: Sandbox, told: int | None) -> int:
     """Boot it and stay until it ends. `told` is a pipe for the one who started us: a line when the boot is complete."""
-    with contextlib.suppress(FileNotFoundError):
-        (sandbox.directory / "console").unlink()
     with _locked(sandbox) as lock, new_group(f"gnt-vcluster-{sandbox.name}") as group:
+        (sandbox.directory / "console").unlink(missing_ok=True)
         container = Container(sandbox.plan(), group)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, _stop)
@@ -70,10 +77,7 @@ def _run(sandbox: Sandbox, told: int | None) -> int:
                     sdnotify.SystemdNotifier().notify(
                         f"READY=1\nSTATUS=PID 1 inside is {shown}" if shown else "STATUS=rebooting"
                     )
-                    if told is not None:
-                        os.write(told, b"ready\n")
-                        os.close(told)
-                        told = None
+                    _tell(told, "ready")
                 if not container.serve():
                     return container.status
         except _Stop:
@@ -96,6 +100,5 @@ def main(argv: Sequence[str]) -> int:
         return _run(sandbox, told)
     except ContainerError as err:
         print(err, file=sys.stderr, flush=True)
-        if told is not None:
-            os.write(told, f"{err}\n".encode())
+        _tell(told, str(err))
         return 1
