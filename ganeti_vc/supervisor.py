@@ -13,6 +13,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from typing import IO
 
 import sdnotify
 
@@ -50,16 +51,15 @@ def _stop(*_: object) -> None:
     raise _Stop
 
 
-def _tell(told: int | None, text: str) -> None:
+def _tell(waiting: IO[str] | None, text: str) -> None:
     """Once, and only if whoever started us still waits for it."""
-    if told is not None:
-        with contextlib.suppress(OSError):
-            os.write(told, f"{text}\n".encode())
-            os.close(told)
+    if waiting and not waiting.closed:
+        with contextlib.suppress(OSError), waiting:
+            print(text, file=waiting)
 
 
-def _run(sandbox: Sandbox, told: int | None) -> int:
-    """Boot it and stay until it ends. `told` is a pipe for the one who started us: a line when the boot is complete."""
+def _run(sandbox: Sandbox, waiting: IO[str] | None) -> int:
+    """Boot it and stay until it ends. `waiting` is a pipe to the one who started us: a line when the boot is complete."""
     with _locked(sandbox) as lock, new_group(f"gnt-vcluster-{sandbox.name}") as group:
         (sandbox.directory / "console").unlink(missing_ok=True)
         container = Container(sandbox.plan(), group)
@@ -77,7 +77,7 @@ def _run(sandbox: Sandbox, told: int | None) -> int:
                     sdnotify.SystemdNotifier().notify(
                         f"READY=1\nSTATUS=PID 1 inside is {shown}" if shown else "STATUS=rebooting"
                     )
-                    _tell(told, "ready")
+                    _tell(waiting, "ready")
                 if not container.serve():
                     return container.status
         except _Stop:
@@ -95,10 +95,10 @@ def _run(sandbox: Sandbox, told: int | None) -> int:
 
 def main(argv: Sequence[str]) -> int:
     """Entry point of tools/sandbox: NAME, and the number of a pipe to write to."""
-    sandbox, told = Sandbox(argv[0]), int(argv[1]) if argv[1:] else None
+    sandbox, waiting = Sandbox(argv[0]), open(int(argv[1]), "w") if argv[1:] else None
     try:
-        return _run(sandbox, told)
+        return _run(sandbox, waiting)
     except ContainerError as err:
         print(err, file=sys.stderr, flush=True)
-        _tell(told, str(err))
+        _tell(waiting, str(err))
         return 1
