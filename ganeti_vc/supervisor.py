@@ -95,7 +95,7 @@ def _run(sandbox: Sandbox, waiting: IO[str] | None) -> int:
 
 def main(argv: Sequence[str]) -> int:
     """Entry point of tools/sandbox: NAME, and the number of a pipe to write to."""
-    sandbox, waiting = Sandbox(argv[0]), open(int(argv[1]), "w") if argv[1:] else None
+    sandbox, waiting = Sandbox(argv[0]), os.fdopen(int(argv[1]), "w") if argv[1:] else None
     try:
         return _run(sandbox, waiting)
     except ContainerError as err:
