@@ -24,6 +24,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ganeti_vc.errors import VclusterError
+
 #: Beside this package, as in the source tree, or where the package has its programs.
 _BESIDE = Path(__file__).resolve().parent.parent / "tools"
 TOOLS = _BESIDE if _BESIDE.is_dir() else Path("/usr/lib/ganeti-vcluster")
@@ -40,11 +42,12 @@ ENVIRONMENT = {
 POWEROFF = signal.SIGRTMIN + 4
 #: An end of the first process that means a reboot: systemd-nspawn(1), --keep-unit, and reboot(2) in a PID namespace.
 REBOOTED = (133, 128 + signal.SIGHUP, -signal.SIGHUP)
+CONSOLE_SIZE = 1 << 20
 POWERED_OFF = (0, 128 + signal.SIGINT, -signal.SIGINT)
 
 
-class ContainerError(Exception):
-    """It could not be booted. The text is for the user."""
+class ContainerError(VclusterError):
+    """It could not be booted."""
 
 
 def rootless() -> bool:
@@ -64,7 +67,7 @@ def own_group() -> Path:
     mounts = [line.split() for line in Path("/proc/self/mounts").read_text().splitlines()]
     root = next((fields[1] for fields in mounts if fields[2] == "cgroup2"), None)
     if not root:
-        raise ContainerError("control groups v2 are not mounted: mount -t cgroup2 cgroup2 /sys/fs/cgroup")
+        raise ContainerError("control groups v2 are not mounted", "mount -t cgroup2 cgroup2 /sys/fs/cgroup")
     path = next(line for line in Path("/proc/self/cgroup").read_text().splitlines() if line.startswith("0::"))
     return Path(root) / path.removeprefix("0::").lstrip("/")
 
@@ -160,7 +163,8 @@ class Container:
         try:
             self._notify.bind(str(notify))
         except OSError as err:
-            raise ContainerError(f"cannot make the socket {notify}: {err.strerror or err}") from None
+            raise ContainerError(f"cannot make the socket {notify}: {err.strerror or err}",
+                                 "a shorter or another directory: XDG_DATA_HOME") from None  # fmt: skip
         self._spawn()
 
     def _spawn(self) -> None:
@@ -237,7 +241,10 @@ class Container:
         return self.plan.directory / "console"
 
     def _log(self, text: bytes) -> None:
-        with open(self.console, "ab") as stream:
+        # What is inside can write as much as it likes; a full disk is no reason to end it.
+        with contextlib.suppress(OSError), open(self.console, "ab") as stream:
+            if stream.tell() > CONSOLE_SIZE:
+                stream.truncate(0)
             stream.write(text)
 
     def last_words(self) -> str:

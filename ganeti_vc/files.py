@@ -99,7 +99,7 @@ def remove_empty(*directories: Path) -> None:
         try:
             path.rmdir()
         except OSError as err:
-            if err.errno not in (errno.ENOENT, errno.ENOTEMPTY):
+            if err.errno not in (errno.ENOENT, errno.ENOTEMPTY, errno.ENOTDIR):
                 raise
 
 

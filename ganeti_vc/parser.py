@@ -171,6 +171,7 @@ def build() -> Parser:
         prog="gnt-vcluster",
         description="Run real Ganeti clusters of virtual nodes on this machine, under systemd.",
         epilog=EPILOG,
+        allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"gnt-vcluster {VERSION}")
     parser.add_argument("--debug", action="store_true", help="log what is run, and show tracebacks")

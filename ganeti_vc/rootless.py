@@ -4,9 +4,8 @@
 from __future__ import annotations
 
 import os
-import pwd
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ganeti_vc import container, sandbox
@@ -17,14 +16,27 @@ IDS = 65535
 DISK = 1 << 29
 
 
-def subordinate(path: Path, user: str, uid: int) -> int:
-    """How many subordinate IDs a user has in a file of subuid(5)."""
+Range = tuple[str, int, int]
+
+
+def ranges(path: Path) -> list[Range]:
+    """Owner, first ID and number of IDs of each line of a file of subuid(5)."""
     try:
         lines = path.read_text().splitlines()
     except OSError:
-        return 0
-    words = (line.split(":") for line in lines)
-    return max((int(w[2]) for w in words if len(w) == 3 and w[0] in (user, str(uid)) and w[2].isdecimal()), default=0)
+        return []
+    words = [line.split(":") for line in lines]
+    return [(w[0], int(w[1]), int(w[2])) for w in words if len(w) == 3 and w[1].isdecimal() and w[2].isdecimal()]
+
+
+def subordinate(found: Sequence[Range], user: str, uid: int) -> int:
+    """How many subordinate IDs unshare(1) takes for a user: his first line."""
+    return next((count for owner, _, count in found if owner in (user, str(uid))), 0)
+
+
+def free(found: Sequence[Range]) -> int:
+    """The first ID behind those of all users."""
+    return max([100000, *(first + count for _, first, count in found)])
 
 
 def _sysctl(name: str) -> int | None:
@@ -38,7 +50,7 @@ def _sysctl(name: str) -> int | None:
 def read() -> Iterator[Feature]:
     """All of them, for the caller."""
     uid = os.getuid()
-    user = pwd.getpwuid(uid).pw_name
+    user = sandbox.user_name()
     allowed = _sysctl("kernel/unprivileged_userns_clone") != 0 and (_sysctl("user/max_user_namespaces") or 0) > 0
     yield Feature("user-namespaces", "kernel: user namespaces", allowed,
                   "sudo sysctl -w user.max_user_namespaces=15000 kernel.unprivileged_userns_clone=1")  # fmt: skip
@@ -46,9 +58,10 @@ def read() -> Iterator[Feature]:
                   "sudo sysctl -w kernel.apparmor_restrict_unprivileged_userns=0", words=("restricted", "allowed"))  # fmt: skip
     yield Feature("uidmap", "program: newuidmap", shutil.which("newuidmap") is not None, "sudo apt-get install uidmap")
     for kind in ("uid", "gid"):
-        yield Feature(f"sub{kind}", f"/etc/sub{kind}: {IDS} IDs of {user}",
-                      subordinate(Path(f"/etc/sub{kind}"), user, uid) >= IDS,
-                      f"sudo usermod --add-sub{kind}s 100000-165535 {user}")  # fmt: skip
+        found = ranges(Path(f"/etc/sub{kind}"))
+        first = free(found)
+        yield Feature(f"sub{kind}", f"/etc/sub{kind}: {IDS} IDs of {user}", subordinate(found, user, uid) >= IDS,
+                      f"sudo usermod --add-sub{kind}s {first}-{first + IDS} {user}")  # fmt: skip
     try:
         delegated = container.group_is_ours(container.own_group())
     except container.ContainerError:

@@ -30,7 +30,8 @@ from ganeti_vc.errors import StepFailed, UsageError, VclusterError
 from ganeti_vc.output import Progress
 
 DEFAULT = "default"
-UNIT = "ganeti-vcluster-sandbox@{}.service"
+#: How long its owner gives a sandbox to end.
+STOP_TIMEOUT = 120
 #: What a tree of one's own holds besides what the package depends on.
 PACKAGES = ("systemd-sysv", "ganeti-testsuite", "fping", "procps", "less", "lsof", "net-tools", "man-db",
             "bash-completion", "logrotate", "python3-matplotlib")  # fmt: skip
@@ -51,11 +52,17 @@ _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?")
 
 def data_directory() -> Path:
     """Where sandboxes live (XDG Base Directory Specification)."""
-    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local/share") / "ganeti-vcluster"
+    return _base("XDG_DATA_HOME", ".local/share") / "ganeti-vcluster"
 
 
 def cache_directory() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ganeti-vcluster"
+    return _base("XDG_CACHE_HOME", ".cache") / "ganeti-vcluster"
+
+
+def _base(variable: str, otherwise: str) -> Path:
+    """Relative ones are to be ignored."""
+    named = Path(os.environ.get(variable, ""))
+    return named if named.is_absolute() else Path.home() / otherwise
 
 
 @dataclass(frozen=True, order=True)
@@ -90,13 +97,15 @@ class Sandbox:
         """The tree below its own changes; None: the machine's /usr."""
         try:
             found = json.loads(self.settings.read_text())["base"]
+            if not isinstance(found, str):
+                raise ValueError
         except (ValueError, KeyError, TypeError):
             raise VclusterError(f"{self.settings} is damaged", f"gnt-vcluster sandbox remove {self.name}") from None
         return Path(found) if found else None
 
     def plan(self) -> Plan:
         """What its owner boots."""
-        return Plan(self.name, self.directory, self.base)
+        return Plan(f"sandbox-{self.name}", self.directory, self.base)
 
     def check_exists(self) -> None:
         if not self.exists:
@@ -105,10 +114,14 @@ class Sandbox:
     @property
     def is_owned(self) -> bool:
         """Whether a process owns it: it runs, starts or stops."""
-        if not self.lock.exists():
+        try:
+            with open(self.lock) as file:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except FileNotFoundError:
             return False
-        with files.try_lock(self.lock) as free:
-            return not free
+        except BlockingIOError:
+            return True
+        return False
 
     def record(self, fd: int, leader: int) -> None:
         """For its owner: write into the lock's file who it is, and the PID 1 inside."""
@@ -134,11 +147,14 @@ class Sandbox:
     def row(self) -> dict[str, object]:
         leader = self.leader
         state = "running" if leader else "changing" if self.is_owned else "stopped"
-        base = self.base
+        try:
+            system = self.base.name.split("-")[0] if self.base else "host"
+        except VclusterError:
+            system = "damaged"
         return {
             "sandbox": self.name,
             "state": state,
-            "system": base.name.split("-")[0] if base else "host",
+            "system": system,
             "pid": leader or None,
             "owner": owner(self) if leader else None,
             "memory": _memory(leader) if leader else None,
@@ -181,7 +197,7 @@ def _memory(leader: int) -> str | None:
 def user_manager() -> dict[str, str] | None:
     """The environment in which systemctl --user reaches the user's systemd; None where there is none."""
     runtime = os.environ.get("XDG_RUNTIME_DIR") or f"/run/user/{os.getuid()}"
-    if not container.rootless() or not Path(runtime, "systemd/private").exists():
+    if not container.rootless() or not os.access(f"{runtime}/systemd/private", os.W_OK):
         return None
     return {**os.environ, "XDG_RUNTIME_DIR": runtime}
 
@@ -190,46 +206,63 @@ def _systemctl(environment: dict[str, str], *words: str) -> subprocess.Completed
     return subprocess.run(["systemctl", "--user", *words], env=environment, capture_output=True, text=True)
 
 
+def unit(sandbox: Sandbox) -> str:
+    """The user unit that owns it: the package's, or one of its own where the data directory is not the one that would take."""
+    if data_directory() == Path(_user().pw_dir, ".local/share/ganeti-vcluster"):
+        return f"ganeti-vcluster-sandbox@{sandbox.name}.service"
+    digest = hashlib.sha256(str(data_directory()).encode()).hexdigest()[:8]
+    return f"ganeti-vcluster-sandbox-{digest}-{sandbox.name}.service"
+
+
 def owner(sandbox: Sandbox) -> str:
-    """`unit` where the user's systemd owns it."""
+    """The user unit that owns it now, or "process"."""
     environment = user_manager()
-    unit = UNIT.format(sandbox.name)
-    if environment and _systemctl(environment, "is-active", unit).returncode == 0:
-        return unit
+    if environment:
+        state = _systemctl(environment, "show", "-P", "ActiveState", unit(sandbox)).stdout.strip()
+        if state not in ("inactive", "failed", ""):
+            return unit(sandbox)
     return "process"
 
 
 def lingers() -> bool:
     """Whether the user's systemd outlives the last log-out."""
-    return Path("/var/lib/systemd/linger", _user_name()).exists()
+    return Path("/var/lib/systemd/linger", _user().pw_name).exists()
 
 
-def _user_name() -> str:
-    return pwd.getpwuid(os.getuid()).pw_name
+def _user() -> pwd.struct_passwd:
+    try:
+        return pwd.getpwuid(os.getuid())
+    except KeyError:
+        raise VclusterError(
+            f"there is no user with the number {os.getuid()}", "it needs a name and subordinate IDs: useradd"
+        ) from None
+
+
+def user_name() -> str:
+    return _user().pw_name
 
 
 def _start_unit(sandbox: Sandbox, environment: dict[str, str]) -> None:
-    unit = UNIT.format(sandbox.name)
-    # The unit would look below the usual directory.
-    if (
-        not os.environ.get("XDG_DATA_HOME")
-        and "LoadState=loaded" in _systemctl(environment, "show", "-p", "LoadState", unit).stdout
-    ):
-        _systemctl(environment, "reset-failed", unit)
-        done = _systemctl(environment, "start", unit)
-    else:  # or the package is not installed: as units/user has it
+    name, begin = unit(sandbox), int(time.time())
+    if "LoadState=loaded" in _systemctl(environment, "show", "-p", "LoadState", name).stdout:
+        _systemctl(environment, "reset-failed", name)
+        done = _systemctl(environment, "start", name)
+    else:  # as units/user has it: another data directory, or the package is not installed
         done = subprocess.run(
-            ["systemd-run", "--user", "--quiet", f"--unit={unit}", "--property=Type=notify", "--property=Delegate=yes",
-             "--property=KillMode=mixed", f"--setenv=XDG_DATA_HOME={data_directory().parent}", "--collect",
-             str(TOOLS / "sandbox"), sandbox.name],
+            ["systemd-run", "--user", "--quiet", f"--unit={name}", "--property=Type=notify", "--property=Delegate=yes",
+             "--property=KillMode=mixed", f"--property=TimeoutStopSec={STOP_TIMEOUT + 30}",
+             f"--setenv=XDG_DATA_HOME={data_directory().parent}", "--collect", str(TOOLS / "sandbox"), sandbox.name],
             env=environment, capture_output=True, text=True,
         )  # fmt: skip
     if done.returncode:
-        log = subprocess.run(["journalctl", "--user", "-q", "-n1", "-o", "cat", f"--user-unit={unit}", "-t", "sandbox"],
+        log = subprocess.run(["journalctl", "--user", "-q", "-n1", "-o", "cat", f"--since=@{begin}", f"--user-unit={name}", "-t", "sandbox"],
                              env=environment, capture_output=True, text=True)  # fmt: skip
-        reason = log.stdout.strip() or done.stderr.strip().split("\n")[0]
-        raise StepFailed(f"the sandbox {sandbox.name} does not start: {reason}",
-                         f"journalctl --user -u {unit}, and {sandbox.directory / 'console'}")  # fmt: skip
+        raise StepFailed(f"the sandbox {sandbox.name} does not start: {log.stdout.strip() or _first_line(done.stderr)}",
+                         f"journalctl --user -u {name}, and {sandbox.directory / 'console'}")  # fmt: skip
+
+
+def _first_line(text: str) -> str:
+    return (text.strip() or "no reason was given").split("\n")[0]
 
 
 def check_owner() -> None:
@@ -265,7 +298,7 @@ def delegation_remedy() -> str:
         )
     except StopIteration:
         return "sudo mount -t cgroup2 cgroup2 /sys/fs/cgroup"
-    group = f"{mount}/gnt-vcluster-{_user_name()}"
+    group = f"{mount}/gnt-vcluster-{user_name()}"
     # In double quotes, $$ is the shell in which this is typed.
     return (f'sudo sh -c "mkdir -p {group} && cd {group} && chown {os.getuid()} . cgroup.procs cgroup.subtree_control '
             '&& echo $$ >cgroup.procs"')  # fmt: skip
@@ -276,14 +309,15 @@ def delegation_remedy() -> str:
 
 def start(sandbox: Sandbox, progress: Progress, suite: str = "", deb: str = "") -> bool:
     """Make it, if it does not exist, and boot it, if it does not run. Returns whether anything was to do."""
-    check_owner()
-    if not sandbox.exists:
-        create(sandbox, progress, suite, deb)
-    elif suite or deb:
+    if sandbox.exists and (suite or deb):
         raise UsageError(f"the sandbox {sandbox.name} exists: it keeps its system",
                          f"gnt-vcluster sandbox remove {sandbox.name}, or give another name")  # fmt: skip
     if settled(sandbox):
+        _install(sandbox, progress)
         return False
+    check_owner()
+    if not sandbox.exists:
+        create(sandbox, progress, suite, deb)
     if sandbox.base and not sandbox.base.is_dir():
         raise VclusterError(f"the Debian of the sandbox {sandbox.name} is gone: {sandbox.base}",
                             f"gnt-vcluster sandbox remove {sandbox.name}, and start it anew")  # fmt: skip
@@ -300,8 +334,8 @@ def start(sandbox: Sandbox, progress: Progress, suite: str = "", deb: str = "") 
 
 
 def settled(sandbox: Sandbox) -> int:
-    """Its PID 1, or 0 when it does not run: once it neither starts nor stops, but within a minute."""
-    deadline = time.monotonic() + 60
+    """Its PID 1, or 0 when it does not run: once it neither starts nor stops, but as long as that may take."""
+    deadline = time.monotonic() + STOP_TIMEOUT + 10
     while not (leader := sandbox.leader) and sandbox.is_owned and time.monotonic() < deadline:
         time.sleep(0.05)  # its owner has no event for us
     return leader
@@ -318,10 +352,17 @@ def create(sandbox: Sandbox, progress: Progress, suite: str, deb: str) -> None:
         if not Path("/usr/lib/ganeti-vcluster/manager").exists():
             raise VclusterError("the packages ganeti and ganeti-vcluster are not installed on this machine",
                                 "install them, or give the sandbox a Debian of its own: --suite bookworm --deb FILE")  # fmt: skip
-    sandbox.directory.mkdir(parents=True, mode=0o700, exist_ok=True)
-    if deb:
-        shutil.copyfile(deb, sandbox.directory / "package.deb")
-    files.write(sandbox.settings, json.dumps({"schema": 1, "base": base}) + "\n")
+    try:
+        sandbox.directory.mkdir(parents=True, mode=0o700, exist_ok=True)
+        if deb:
+            shutil.copyfile(deb, sandbox.directory / "package.deb")
+        files.write(sandbox.settings, json.dumps({"schema": 1, "base": base}) + "\n")
+    except OSError as err:
+        with contextlib.suppress(OSError):
+            shutil.rmtree(sandbox.directory)
+        raise VclusterError(
+            f"cannot make {sandbox.directory}: {err.strerror}", "make room, or set XDG_DATA_HOME"
+        ) from None
 
 
 def base_tree(suite: str, deb: Path, cache: Path, progress: Progress) -> Path:
@@ -392,24 +433,25 @@ def _install(sandbox: Sandbox, progress: Progress) -> None:
         done = subprocess.run(container.enter(sandbox.leader, ["sh", "-c", script]), stdin=stream,
                               capture_output=True, text=True)  # fmt: skip
         if done.returncode:
-            raise StepFailed(f"apt-get has not installed {package}: {done.stderr.strip().splitlines()[-1]}",
+            raise StepFailed(f"apt-get has not installed {package}: {(done.stderr.strip() or 'no reason was given').splitlines()[-1]}",
                              f"gnt-vcluster sandbox enter {sandbox.name}")  # fmt: skip
     package.unlink()
 
 
 def stop(sandbox: Sandbox, progress: Progress) -> bool:
     """Power it off and wait for its end. Returns whether it ran."""
-    sandbox.check_exists()
-    if not sandbox.is_owned:
+    environment, name = user_manager(), owner(sandbox)
+    if name == "process" and not sandbox.is_owned:
+        sandbox.check_exists()
         return False
     with progress.step(f"stopping the sandbox {sandbox.name}"):
-        environment = user_manager()
-        if environment and owner(sandbox) != "process":
-            _systemctl(environment, "stop", UNIT.format(sandbox.name))
+        if environment and name != "process":
+            _systemctl(environment, "stop", name)
         elif pid := sandbox.owner:
             os.kill(pid, signal.SIGTERM)
-        with _owned(sandbox):
-            pass
+        if sandbox.directory.exists():
+            with _owned(sandbox):
+                pass
     return True
 
 
@@ -426,11 +468,16 @@ def _owned(sandbox: Sandbox) -> Iterator[None]:
 
 def remove(sandbox: Sandbox, progress: Progress, with_base: bool = False) -> None:
     """Stop it and remove all its files, those of users that are others outside, too; with its Debian, if no other has it."""
-    if not sandbox.directory.exists():
+    if not sandbox.directory.exists() and owner(sandbox) == "process":
         sandbox.check_exists()
-    base = sandbox.base if with_base and sandbox.exists else None
-    if sandbox.is_owned:
+    base = None
+    if with_base and sandbox.exists:
+        with contextlib.suppress(VclusterError):  # damaged, which is no reason to keep it
+            base = sandbox.base
+    if sandbox.is_owned or owner(sandbox) != "process":
         stop(sandbox, progress)
+    if not sandbox.directory.exists():
+        return
     with progress.step(f"removing the sandbox {sandbox.name}"), _owned(sandbox):
         discard(sandbox.directory)
     files.remove_empty(data_directory())
@@ -447,7 +494,7 @@ def discard(directory: Path) -> None:
                           capture_output=True, text=True)  # fmt: skip
     if done.returncode:
         raise StepFailed(
-            f"cannot remove {directory}: {done.stderr.strip().splitlines()[0]}",
+            f"cannot remove {directory}: {_first_line(done.stderr)}",
             "repeat the command once that is mended",
         )
 
@@ -458,8 +505,19 @@ def command(sandbox: Sandbox, argv: Sequence[str], variables: Mapping[str, str] 
     leader = settled(sandbox)
     if not leader:
         raise VclusterError(f"the sandbox {sandbox.name} does not run", f"gnt-vcluster sandbox start {sandbox.name}")
+    # What is run for somebody ends with him.
+    argv = ["setpriv", "--pdeathsig", "TERM", "--", *argv]
     kept = {name: os.environ[name] for name in ("TERM", "COLUMNS", "LINES", "COLORTERM") if name in os.environ}
     return container.enter(leader, argv, {**kept, **(variables or {})})
+
+
+def _forget(path: str) -> None:
+    """Remove a socket nobody listens on any more."""
+    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as sock:
+        try:
+            sock.connect(path)
+        except ConnectionRefusedError:
+            os.unlink(path)
 
 
 def forward(sandbox: Sandbox, listen: str, target: str) -> None:
@@ -468,9 +526,11 @@ def forward(sandbox: Sandbox, listen: str, target: str) -> None:
     The socket is made out here and stays here; what accepts on it is inside.
     """
     host, _, port = target.rpartition(":")
-    if not host or not port.isdecimal():
+    if not host or not port.isdecimal() or not 0 < int(port) < 65536:
         raise UsageError(f"{target!r} is no HOST:PORT", "for example cluster.example.com:5080")
+    command(sandbox, [])  # before a socket is made, whether there is anything behind it
     if "/" in listen:
+        _forget(listen)
         sock = socket.socket(socket.AF_UNIX)
         address: str | tuple[str, int] = listen
         os.umask(0o177)

@@ -15,7 +15,6 @@ from dataclasses import asdict
 from pathlib import Path
 
 from ganeti_vc import output, rootless, sandbox
-from ganeti_vc.container import ContainerError
 from ganeti_vc.errors import UsageError, VclusterError
 from ganeti_vc.features import Feature
 from ganeti_vc.output import PROGRAM_VARIABLE, Progress
@@ -31,11 +30,11 @@ FILES = ("html", "save", "junit", "log")
 
 def chosen(args: argparse.Namespace) -> tuple[Sandbox | None, str]:
     """The sandbox a command goes through, and why, where nobody has said so; None: it works right here."""
-    if args.sandbox and args.command == "sandbox":
+    if args.sandbox is not None and args.command == "sandbox":
         raise UsageError(
             "--sandbox does not go together with this command", f"gnt-vcluster sandbox {args.action} {args.sandbox}"
         )
-    if args.sandbox:
+    if args.sandbox is not None:
         return Sandbox(args.sandbox), ""
     if args.command == "sandbox" or getattr(args, "compare", None):
         return None, ""
@@ -61,8 +60,10 @@ def through(box: Sandbox, reason: str, args: argparse.Namespace, argv: Sequence[
             else:
                 print(f"would {lines[0]}")
             return 0
+        check(box)
         sandbox.start(box, progress)
-    variables = {PROGRAM_VARIABLE: f"gnt-vcluster --sandbox={box.name}"} if args.sandbox else {}
+        _notice(box, progress)
+    variables = {} if reason else {PROGRAM_VARIABLE: f"gnt-vcluster --sandbox={box.name}"}
     wanted = {name: Path(value).absolute() for name in FILES if (value := getattr(args, name, None))}
     if not wanted:
         sys.stdout.flush()
@@ -115,16 +116,33 @@ def _print(found: Sequence[Feature], args: argparse.Namespace) -> None:
 # -- gnt-vcluster sandbox --
 
 
+def check(box: Sandbox) -> None:
+    """Raises VclusterError when this machine has not what booting it needs."""
+    if os.geteuid() == 0:
+        if not shutil.which("systemd-nspawn"):
+            raise VclusterError("systemd-nspawn is missing", "apt-get install systemd-container")
+        return
+    for one in rootless.read():
+        if one.state == "missing" and one.key != "packages":
+            raise VclusterError(f"{one.what}: {one.word}", one.remedy)
+
+
+def _notice(box: Sandbox, progress: Progress) -> None:
+    if sandbox.user_manager() and not sandbox.lingers():
+        progress.say("The sandbox ends when you log out. To keep it: sudo loginctl enable-linger; "
+                     f"to have it after a reboot: systemctl --user enable {sandbox.unit(box)}")  # fmt: skip
+
+
 def _start(box: Sandbox, args: argparse.Namespace) -> int:
     progress = Progress(quiet=args.json)
+    if not box.leader:
+        check(box)
     started = sandbox.start(box, progress, args.suite or "", args.deb or "")
     if args.json:
         output.print_json(box.row())
     else:
         print(f"The sandbox {box.name} {'runs' if started else 'runs already'}: gnt-vcluster --sandbox={box.name} up")
-        if sandbox.user_manager() and not sandbox.lingers():
-            progress.say("It ends when you log out. To keep it: sudo loginctl enable-linger; "
-                         f"to have it after a reboot: systemctl --user enable {sandbox.UNIT.format(box.name)}")  # fmt: skip
+        _notice(box, progress)
     return 0
 
 
@@ -141,14 +159,14 @@ def _exec(box: Sandbox, args: argparse.Namespace) -> int:
 
 
 def _status(box: Sandbox, args: argparse.Namespace) -> int:
-    if args.box:
+    if args.box is not None:
         box.check_exists()
-    rows = [one.row() for one in ([box] if args.box else sandbox.every())]
+    rows = [one.row() for one in (sandbox.every() if args.box is None else [box])]
     if args.json:
         output.print_json({"sandboxes": rows})
     else:
         output.print_table(sandbox.FIELDS, rows)
-    return 0 if not args.box or rows[0]["state"] == "running" else 1
+    return 0 if args.box is None or rows[0]["state"] == "running" else 1
 
 
 def _stop(box: Sandbox, args: argparse.Namespace) -> int:
@@ -159,7 +177,7 @@ def _stop(box: Sandbox, args: argparse.Namespace) -> int:
 
 
 def _remove(box: Sandbox, args: argparse.Namespace) -> int:
-    if not box.directory.exists():
+    if not box.directory.exists() and sandbox.owner(box) == "process":
         box.check_exists()
     if not args.yes:
         if not sys.stdin.isatty():
@@ -184,7 +202,4 @@ ACTIONS: dict[str, Callable[[Sandbox, argparse.Namespace], int]] = {
 
 
 def do_sandbox(args: argparse.Namespace) -> int:
-    try:
-        return ACTIONS[args.action](Sandbox(args.box or sandbox.DEFAULT), args)
-    except ContainerError as err:
-        raise VclusterError(str(err)) from None
+    return ACTIONS[args.action](Sandbox(sandbox.DEFAULT if args.box is None else args.box), args)

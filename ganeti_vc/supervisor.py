@@ -18,9 +18,8 @@ from typing import IO
 import sdnotify
 
 from ganeti_vc.container import Container, ContainerError, new_group
-from ganeti_vc.sandbox import Sandbox
-
-STOP_TIMEOUT = 120
+from ganeti_vc.errors import VclusterError
+from ganeti_vc.sandbox import STOP_TIMEOUT, Sandbox
 
 
 @contextlib.contextmanager
@@ -38,7 +37,10 @@ def _locked(sandbox: Sandbox) -> Iterator[int]:
                     raise ContainerError(f"the sandbox {sandbox.name} runs already") from None
                 time.sleep(0.02)  # whoever looks whether somebody has it has it for a moment
         sandbox.record(fd, 0)
-        yield fd
+        try:
+            yield fd
+        finally:
+            os.ftruncate(fd, 0)
     finally:
         os.close(fd)
 
@@ -81,14 +83,19 @@ def _run(sandbox: Sandbox, waiting: IO[str] | None) -> int:
                 if not container.serve():
                     return container.status
         except _Stop:
+            sandbox.record(lock, 0)
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
             signal.signal(signal.SIGINT, signal.SIG_IGN)
-            container.poweroff()
             deadline = time.monotonic() + STOP_TIMEOUT
-            while container.serve(1):
+            asked = 0.0
+            while True:
+                if time.monotonic() > asked + 10:  # again: at its very beginning systemd does not hear it
+                    container.poweroff()
+                    asked = time.monotonic()
+                if not container.serve(1):
+                    return 0
                 if time.monotonic() > deadline:
                     raise ContainerError(f"it did not stop within {STOP_TIMEOUT} s, and was killed") from None
-            return 0
         finally:
             container.close()
 
@@ -98,7 +105,7 @@ def main(argv: Sequence[str]) -> int:
     sandbox, waiting = Sandbox(argv[0]), os.fdopen(int(argv[1]), "w") if argv[1:] else None
     try:
         return _run(sandbox, waiting)
-    except ContainerError as err:
+    except (VclusterError, OSError) as err:
         print(err, file=sys.stderr, flush=True)
         _tell(waiting, str(err))
         return 1

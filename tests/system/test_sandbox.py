@@ -214,7 +214,7 @@ def test_two_sandboxes_and_two_users_with_the_same_names(up: User, two: User) ->
     # He is not logged in, and so has no systemd and no control group: he is told what to ask the administrator for.
     machine = two.machine
     refusal = two.failure("up", "--no-verify")
-    assert "is not yours" in refusal and "sudo sh -c" in refusal
+    assert "control group: yours, or a systemd of yours: missing" in refusal
     delegate = re.search(r'sudo sh -c "(mkdir -p (\S+) .*)"\)', refusal)
     assert delegate
     join = f'{delegate[1]} && exec "$@"'

@@ -9,7 +9,7 @@ import pytest
 
 from ganeti_vc import cli
 from ganeti_vc.errors import UsageError
-from ganeti_vc.rootless import subordinate
+from ganeti_vc.rootless import free, ranges, subordinate
 from ganeti_vc.sandbox import Sandbox, data_directory
 
 
@@ -47,8 +47,13 @@ def test_the_command_line(argv: list[str], sandbox: str | None, inside: list[str
 
 def test_subordinate_ids(tmp_path: Path) -> None:
     file = tmp_path / "subuid"
-    assert subordinate(file, "one", 1000) == 0
+    assert ranges(file) == []
     file.write_text("two:100000:65536\none:1:10\nbroken\n1000:165536:65536\n")
-    assert subordinate(file, "one", 1000) == 65536
-    assert subordinate(file, "one", 1001) == 10
-    assert subordinate(file, "three", 1002) == 0
+    found = ranges(file)
+    assert [subordinate(found, *who) for who in (("two", 7), ("one", 1000), ("three", 1000), ("three", 1002))] == [
+        65536,
+        10,
+        65536,
+        0,
+    ]
+    assert (free(found), free([])) == (231072, 100000)
