@@ -247,6 +247,33 @@ def test_a_session_ends_and_the_cluster_stays_with_linger_only(up: User, two: Us
     two.vcluster("sandbox", "remove", "--yes")
 
 
+def test_odd_names_places_and_moments(up: User) -> None:
+    machine = up.machine
+    for argv in (("sandbox", "remove", "", "--yes"), ("--sandbox=", "destroy", "--yes")):
+        done = up.run("gnt-vcluster", *argv, check=False)
+        assert done.returncode == 2 and "'' cannot name a sandbox" in done.stderr
+    elsewhere = ("env", "XDG_DATA_HOME=/home/one/else where", "gnt-vcluster", "sandbox")
+    up.run(*elsewhere, "start")
+    assert json.loads(up.run(*elsewhere, "status", "--json").stdout)["sandboxes"][0]["state"] == "running"
+    up.run(*elsewhere, "remove", "--yes")
+    up.run("rmdir", "/home/one/else where")
+    assert up.states() == {"default": "running"}
+    # A start while it stops waits for that.
+    stop = machine.popen(*up.argv("gnt-vcluster", "sandbox", "stop"))
+    machine.wait_for(f"! grep -q '[0-9] [1-9]' {up.data}/default/lock")
+    up.vcluster("sandbox", "start")
+    assert stop.wait(60) == 0 and up.roles() == THREE
+    # What belongs to him below /usr is read-only inside, too.
+    machine.sh("install -d -o one /usr/local/mine")
+    assert up.run("gnt-vcluster", "sandbox", "exec", "--", "touch", "/usr/local/mine/file", check=False).returncode != 0
+    machine.sh("rmdir /usr/local/mine")
+    # A command ends with whoever had it run.
+    machine.popen(*up.argv("gnt-vcluster", "sandbox", "exec", "--", "sleep", "777"))
+    machine.wait_for("pgrep -xf 'sleep 777'")
+    machine.sh("pkill -KILL -f '^nsenter .*sleep 777'")
+    machine.wait_for("! pgrep -xf 'sleep 777'")
+
+
 def test_what_is_missing_is_said_with_its_remedy(up: User, two: User) -> None:
     machine = up.machine
     up.vcluster("create", "disks")
