@@ -78,7 +78,7 @@ def read() -> Iterator[Feature]:
             optional=True,
         )
     directory = sandbox.data_directory()
-    while not directory.exists():
+    while not os.path.exists(directory):
         directory = directory.parent
     yield Feature("disk", f"disk: {directory}", shutil.disk_usage(directory).free >= DISK,
                   "make room, or set XDG_DATA_HOME", words=("less than 0.5G free", "free"))  # fmt: skip
