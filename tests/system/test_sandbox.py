@@ -260,7 +260,7 @@ def test_odd_names_places_and_moments(up: User) -> None:
     assert up.states() == {"default": "running"}
     # A start while it stops waits for that.
     stop = machine.popen(*up.argv("gnt-vcluster", "sandbox", "stop"))
-    machine.wait_for(f"! grep -q '[0-9] [1-9]' {up.data}/default/lock")
+    machine.wait_for(f"! grep -Eq '^[0-9]+ +[1-9]' {up.data}/default/lock")
     up.vcluster("sandbox", "start")
     assert stop.wait(60) == 0 and up.roles() == THREE
     # What belongs to him below /usr is read-only inside, too.
