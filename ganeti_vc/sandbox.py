@@ -358,8 +358,10 @@ def create(sandbox: Sandbox, progress: Progress, suite: str, deb: str) -> None:
             shutil.copyfile(deb, sandbox.directory / "package.deb")
         files.write(sandbox.settings, json.dumps({"schema": 1, "base": base}) + "\n")
     except OSError as err:
+        # Only what is new: whatever else may be in the directory is somebody's.
         with contextlib.suppress(OSError):
-            shutil.rmtree(sandbox.directory)
+            (sandbox.directory / "package.deb").unlink(missing_ok=True)
+            sandbox.directory.rmdir()
         raise VclusterError(
             f"cannot make {sandbox.directory}: {err.strerror}", "make room, or set XDG_DATA_HOME"
         ) from None
