@@ -25,19 +25,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ganeti_vc.errors import VclusterError
+from ganeti_vc.process import BASE_ENVIRONMENT
 
 #: Beside this package, as in the source tree, or where the package has its programs.
 _BESIDE = Path(__file__).resolve().parent.parent / "tools"
 TOOLS = _BESIDE if _BESIDE.is_dir() else Path("/usr/lib/ganeti-vcluster")
 
-#: What a process inside gets of the environment.
-ENVIRONMENT = {
-    "HOME": "/root",
-    "LANG": "C.UTF-8",
-    "LOGNAME": "root",
-    "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-    "USER": "root",
-}
 #: systemd.special(7): poweroff.target.
 POWEROFF = signal.SIGRTMIN + 4
 #: An end of the first process that means a reboot: systemd-nspawn(1), --keep-unit, and reboot(2) in a PID namespace.
@@ -59,17 +52,23 @@ def in_own_mapping(*argv: str) -> list[str]:
     return ["unshare", "--user", "--map-root-user", "--map-auto", "--", *argv] if rootless() else list(argv)
 
 
-def own_group() -> Path:
-    """This process's control group in the unified hierarchy, wherever that is mounted.
-
-    Raises ContainerError where it is not mounted.
-    """
+def all_groups() -> Path:
+    """The unified hierarchy of control groups, wherever that is mounted. Raises ContainerError where it is not."""
     mounts = [line.split() for line in Path("/proc/self/mounts").read_text().splitlines()]
     root = next((fields[1] for fields in mounts if fields[2] == "cgroup2"), None)
     if not root:
         raise ContainerError("control groups v2 are not mounted", "mount -t cgroup2 cgroup2 /sys/fs/cgroup")
-    path = next(line for line in Path("/proc/self/cgroup").read_text().splitlines() if line.startswith("0::"))
-    return Path(root) / path.removeprefix("0::").lstrip("/")
+    return Path(root)
+
+
+def group_of(process: int | str) -> Path:
+    """The control group of a process. Raises ContainerError as `all_groups`, OSError where there is no such process."""
+    path = next(line for line in Path(f"/proc/{process}/cgroup").read_text().splitlines() if line.startswith("0::"))
+    return all_groups() / path.removeprefix("0::").lstrip("/")
+
+
+def own_group() -> Path:
+    return group_of("self")
 
 
 def group_is_ours(group: Path) -> bool:
@@ -126,7 +125,7 @@ def enter(leader: int, argv: Sequence[str], environment: Mapping[str, str] | Non
     namespaces = ["-m", "-u", "-i", "-n", "-p", "-C"]
     if os.readlink(f"/proc/{leader}/ns/user") != os.readlink("/proc/self/ns/user"):
         namespaces.append("-U")
-    variables = [f"{name}={value}" for name, value in {**ENVIRONMENT, **(environment or {})}.items()]
+    variables = [f"{name}={value}" for name, value in {**BASE_ENVIRONMENT, **(environment or {})}.items()]
     # What runs in the background of a shell has SIGINT ignored, and so would all it starts.
     return ["nsenter", "-t", str(leader), *namespaces, "-r", "-w", "--",
             "env", "-i", "--default-signal", *variables, *argv]  # fmt: skip
@@ -170,7 +169,7 @@ class Container:
     def _spawn(self) -> None:
         plan = self.plan
         environment = {
-            "PATH": ENVIRONMENT["PATH"], "LANG": "C.UTF-8",
+            "PATH": BASE_ENVIRONMENT["PATH"], "LANG": "C.UTF-8",
             "BOX_NAME": plan.name, "BOX_DIRECTORY": str(plan.directory), "BOX_BASE": str(plan.base or ""),
             "BOX_MEMORY": plan.memory, "BOX_GROUP": str(self._group), "BOX_CONSOLE": os.ttyname(self._slave),
             "BOX_BINDS": " ".join(f"--bind-ro={path.resolve()}" for path in plan.binds),

@@ -9,6 +9,7 @@ from ganeti_vc import VERSION, seeding
 from ganeti_vc.benchdata import OPERATIONS as BENCH_OPERATIONS
 from ganeti_vc.benchdata import SMALLEST as SMALLEST_BENCH
 from ganeti_vc.daemons import DAEMONS
+from ganeti_vc.sandbox import SUITES
 
 EPILOG = "Documentation: gnt-vcluster(8), ganeti-vcluster.conf(5), ganeti-vcluster(7)."
 
@@ -142,7 +143,7 @@ def _sandbox_commands(parser: argparse.ArgumentParser) -> None:
 
     start = add("start", "boot a sandbox, made if it does not exist, with the clusters it has")
     start.add_argument(
-        "--suite", metavar="SUITE", choices=("bookworm", "trixie"),
+        "--suite", metavar="SUITE", choices=SUITES,
         help="for a new one: a Debian of its own, bookworm or trixie, made by mmdebstrap (default: the machine's own /usr)",
     )  # fmt: skip
     start.add_argument("--deb", metavar="FILE", help="with --suite: the package ganeti-vcluster to install in it")

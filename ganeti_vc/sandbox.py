@@ -179,13 +179,8 @@ def _disk(directory: Path) -> str:
 
 def _memory(leader: int) -> str | None:
     """What its control group has, where the controller is delegated."""
-    with contextlib.suppress(OSError, StopIteration):
-        line = next(line for line in Path(f"/proc/{leader}/cgroup").read_text().splitlines() if line.startswith("0::"))
-        mount = next(
-            f[1] for f in map(str.split, Path("/proc/self/mounts").read_text().splitlines()) if f[2] == "cgroup2"
-        )
-        group = Path(mount) / line.removeprefix("0::").lstrip("/")
-        for parent in group.parents:
+    with contextlib.suppress(OSError, container.ContainerError):
+        for parent in container.group_of(leader).parents:
             if parent.name.startswith("gnt-vcluster-"):
                 return f"{int((parent / 'memory.current').read_text()) / 2**20:.0f}M"
     return None
@@ -262,7 +257,11 @@ def _start_unit(sandbox: Sandbox, environment: dict[str, str]) -> None:
 
 
 def _first_line(text: str) -> str:
-    return (text.strip() or "no reason was given").split("\n")[0]
+    return _lines(text)[0]
+
+
+def _lines(text: str) -> list[str]:
+    return (text.strip() or "no reason was given").split("\n")
 
 
 def check_owner() -> None:
@@ -293,11 +292,9 @@ def _start_process(sandbox: Sandbox) -> None:
 def delegation_remedy() -> str:
     """The one command that gives this shell a control group of its own."""
     try:
-        mount = next(
-            f[1] for f in map(str.split, Path("/proc/self/mounts").read_text().splitlines()) if f[2] == "cgroup2"
-        )
-    except StopIteration:
-        return "sudo mount -t cgroup2 cgroup2 /sys/fs/cgroup"
+        mount = container.all_groups()
+    except container.ContainerError as err:
+        return f"sudo {err.hint}"
     group = f"{mount}/gnt-vcluster-{user_name()}"
     # In double quotes, $$ is the shell in which this is typed.
     return (f'sudo sh -c "mkdir -p {group} && cd {group} && chown {os.getuid()} . cgroup.procs cgroup.subtree_control '
@@ -369,8 +366,6 @@ def create(sandbox: Sandbox, progress: Progress, suite: str, deb: str) -> None:
 
 def base_tree(suite: str, deb: Path, cache: Path, progress: Progress) -> Path:
     """A Debian with what the package depends on, made once by mmdebstrap for all sandboxes of the user."""
-    if suite not in SUITES:
-        raise UsageError(f"{suite!r} is no suite for a sandbox", f"suites are {', '.join(SUITES)}")
     if not deb.is_file():
         raise UsageError(f"there is no file {deb}", "--deb is the package ganeti-vcluster, as a file")
     if not shutil.which("mmdebstrap"):
@@ -416,7 +411,7 @@ def debian(suite: str, packages: Sequence[str], cache: Path, progress: Progress)
                 done = subprocess.run(made, capture_output=True, text=True)
                 if done.returncode:
                     discard(partial)
-                    reason = (done.stderr.strip() or "no reason was given").split("\n")[-1]
+                    reason = _lines(done.stderr)[-1]
                     raise StepFailed(f"mmdebstrap has not made a Debian {suite}: {reason}", "is the network there?")
             partial.rename(target)
     return target
@@ -435,7 +430,7 @@ def _install(sandbox: Sandbox, progress: Progress) -> None:
         done = subprocess.run(container.enter(sandbox.leader, ["sh", "-c", script]), stdin=stream,
                               capture_output=True, text=True)  # fmt: skip
         if done.returncode:
-            raise StepFailed(f"apt-get has not installed {package}: {(done.stderr.strip() or 'no reason was given').splitlines()[-1]}",
+            raise StepFailed(f"apt-get has not installed {package}: {_lines(done.stderr)[-1]}",
                              f"gnt-vcluster sandbox enter {sandbox.name}")  # fmt: skip
     package.unlink()
 
