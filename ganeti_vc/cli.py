@@ -146,18 +146,8 @@ def _show_status(
         output.print_json({"cluster": made.id.name, "name": made.name, "master": master,
                            "state": status.cluster_state(nodes), "nodes": [asdict(node) for node in nodes]})  # fmt: skip
     else:
-        _print_table(status.NODE_FIELDS, [node.row() for node in nodes], args)
+        output.print_listing(status.NODE_FIELDS, [node.row() for node in nodes], args)
     sys.stdout.flush()
-
-
-def _print_table(fields: dict[str, str], rows: Sequence[dict[str, object]], args: argparse.Namespace) -> None:
-    chosen = args.output
-    if chosen.startswith("+"):
-        chosen = ",".join([*fields, *chosen[1:].split(",")])
-    for name in filter(None, chosen.split(",")):
-        if name not in fields:
-            raise UsageError(f"unknown field {name!r}", f"fields are {', '.join(fields)}")
-    output.print_table(fields, rows, chosen=chosen, headers=not args.no_headers, separator=args.separator)
 
 
 def do_list(args: argparse.Namespace) -> int:
@@ -166,7 +156,7 @@ def do_list(args: argparse.Namespace) -> int:
     if args.json:
         output.print_json({"clusters": rows})
         return 0
-    _print_table(status.CLUSTER_FIELDS, rows, args)
+    output.print_listing(status.CLUSTER_FIELDS, rows, args)
     for row in rows:
         if "error" in row:
             print(row["error"], file=sys.stderr)
@@ -353,7 +343,7 @@ def do_doctor(args: argparse.Namespace) -> int:
     if args.json:
         output.print_json({**report.document(), "fixes": [asdict(one) for one in fixes]})
     else:
-        _print_table(doctor.FIELDS, report.table(), args)
+        output.print_listing(doctor.FIELDS, report.table(), args)
         sys.stdout.flush()
         _progress(args).say(report.summary())
     if report.failures:
@@ -412,7 +402,7 @@ def do_snapshots(args: argparse.Namespace) -> int:
     if args.json:
         output.print_json({"snapshots": [snapshot.document() for snapshot in found]})
     else:
-        _print_table(snapshots.FIELDS, [snapshot.row() for snapshot in found], args)
+        output.print_listing(snapshots.FIELDS, [snapshot.row() for snapshot in found], args)
     return 0
 
 

@@ -6,12 +6,15 @@ On a terminal progress is a live line with a bar; elsewhere each finished step i
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import json
 import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+
+from ganeti_vc.errors import UsageError
 
 #: Of every JSON document we print; raised when a field changes its meaning or goes away.
 SCHEMA = 1
@@ -65,31 +68,32 @@ def print_json(document: Mapping[str, object]) -> None:
     print(json.dumps({"schema": SCHEMA, **document}, indent=2, default=str))
 
 
-def print_table(
-    fields: Mapping[str, str],
-    rows: Sequence[Mapping[str, object]],
-    *,
-    chosen: str = "",
-    headers: bool = True,
-    separator: str = "",
-) -> None:
-    """A listing with the conventions of gnt-*: `fields` maps field names to titles.
+def print_listing(fields: Mapping[str, str], rows: Sequence[Mapping[str, object]], args: argparse.Namespace) -> None:
+    """A table with the options of gnt-*: -o names fields, with commas, or "+name,..." more than the default ones.
 
-    `chosen` is what -o gives: names with commas, or "+name,..." for more than the default ones.
+    Raises UsageError for a field there is not.
     """
-    names = list(fields)
-    titles = [fields[name] for name in names]
-    lines = [[_cell(row[name]) for name in names] for row in rows]
-    if chosen:
-        titles = [fields[name] for name in chosen.split(",")]
-        lines = [[_cell(row[name]) for name in chosen.split(",")] for row in rows]
+    names = args.output.removeprefix("+").split(",") if args.output else []
+    for name in names:
+        if name not in fields:
+            raise UsageError(f"unknown field {name!r}", f"fields are {', '.join(fields)}")
+    if not names or args.output.startswith("+"):
+        names = [*fields, *names]
+    print_table({name: fields[name] for name in names}, rows, not args.no_headers, args.separator)
+
+
+def print_table(
+    fields: Mapping[str, str], rows: Sequence[Mapping[str, object]], headers: bool = True, separator: str = ""
+) -> None:
+    """The `fields` of each row; they are names with their headings."""
+    lines = [[_cell(row[name]) for name in fields] for row in rows]
     if headers:
-        lines.insert(0, titles)
+        lines.insert(0, list(fields.values()))
     if separator:
         for line in lines:
             print(separator.join(line))
         return
-    widths = [max((len(line[at]) for line in lines), default=0) for at in range(len(titles))]
+    widths = [max((len(line[at]) for line in lines), default=0) for at in range(len(fields))]
     for line in lines:
         print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
 

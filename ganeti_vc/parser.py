@@ -9,7 +9,7 @@ from ganeti_vc import VERSION, seeding
 from ganeti_vc.benchdata import OPERATIONS as BENCH_OPERATIONS
 from ganeti_vc.benchdata import SMALLEST as SMALLEST_BENCH
 from ganeti_vc.daemons import DAEMONS
-from ganeti_vc.sandbox import SUITES
+from ganeti_vc.trees import SUITES
 
 EPILOG = "Documentation: gnt-vcluster(8), ganeti-vcluster.conf(5), ganeti-vcluster(7)."
 
@@ -151,7 +151,10 @@ def _sandbox_commands(parser: argparse.ArgumentParser) -> None:
     add("enter", "open a shell of root in a sandbox")
     execute = add("exec", "run a command as root in a sandbox, with its exit status kept")
     execute.usage = "gnt-vcluster sandbox exec [NAME] -- COMMAND [ARGUMENT...]"
-    _json(add("status", "list the sandboxes of this user; of one, exit status 1 if it does not run"))
+    _listing(
+        add("status", "list the sandboxes of this user; of one, exit status 1 if it does not run"),
+        "sandbox, state, system, pid, owner, memory, disk",
+    )
     _json(add("stop", "power a sandbox off; its clusters are there again when it is started"))
     remove = add("remove", "stop a sandbox and remove all its files")
     remove.add_argument("--yes", action="store_true", help="do not ask")
@@ -274,12 +277,20 @@ def build() -> Parser:
                      help="restore this snapshot, NAME or CLUSTER/NAME, instead of making a new cluster; its own must not exist now")  # fmt: skip
     run.add_argument("words", nargs=argparse.REMAINDER, metavar="COMMAND", help="the command and its arguments")
 
-    qa = add("qa", "run Ganeti's own QA suite (package ganeti-testsuite) on a new cluster, and remove that again")
+    qa = add("qa", "run Ganeti's own QA suite (package ganeti-testsuite) on new clusters, and remove them again")
     qa.usage = "gnt-vcluster qa [CLUSTER] [OPTION...] [-- OPTION-OF-GANETI-QA...]"
-    qa.add_argument("cluster", nargs="?", default="qa", metavar="CLUSTER", help="name of the new cluster (default: qa)")
-    qa.add_argument("--quick", action="store_true", help="leave out what takes long: a few minutes instead of twenty")
+    qa.add_argument(
+        "cluster",
+        nargs="?",
+        default="qa",
+        metavar="CLUSTER",
+        help="name of the new cluster (default: qa); the whole suite makes a second one, CLUSTER2",
+    )
+    qa.add_argument("--quick", action="store_true", help="leave out what takes long: two minutes instead of fifteen")
     qa.add_argument("--only", metavar="TEST,...", help="only these switches of the suite, for example os,rapi,tags")
-    qa.add_argument("--keep", action="store_true", help="do not remove the cluster; it is kept anyway if a test fails")
+    qa.add_argument(
+        "--keep", action="store_true", help="do not remove the clusters; one on which a test fails is kept anyway"
+    )
     qa.add_argument("--junit", metavar="FILE", help="write the results as JUnit's XML")
     qa.add_argument("--log", metavar="FILE", help="write all that the suite prints")
     _json(qa)

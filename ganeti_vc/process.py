@@ -64,12 +64,12 @@ def run(
             texts.append(stream.read().decode(errors="replace"))
     done = subprocess.CompletedProcess(list(argv), child.returncode, *texts)
     if check and done.returncode:
-        raise StepFailed(f"{shlex.join(argv[:2])} ended with {done.returncode}: {_reason(done)}",
+        raise StepFailed(f"{shlex.join(argv[:2])} ended with {done.returncode}: {reason(done)}",
                          f"the whole command: {shlex.join(argv)}")  # fmt: skip
     return done
 
 
-def _reason(done: subprocess.CompletedProcess[str]) -> str:
+def reason(done: subprocess.CompletedProcess[str]) -> str:
     """The most telling line of what a failed program printed."""
     lines = [line.strip() for line in (done.stderr + "\n" + done.stdout).splitlines() if line.strip()]
     for number, line in enumerate(lines):

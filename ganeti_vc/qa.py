@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Ganeti's own QA suite (package ganeti-testsuite) on a cluster made for it, from `gnt-cluster init` to `destroy`.
+"""Ganeti's own QA suite (package ganeti-testsuite) on clusters made for it, from `gnt-cluster init` to `destroy`.
 
 In the suite's normal mode: it logs in to the nodes by ssh and is not told that they are virtual. It
-runs as shipped, from a copy, because it looks for a tool beside its own directory.
+runs as shipped, from a copy, because it looks for a tool beside its own directory. Its runs, which
+are of different tests, go side by side, each on a cluster of its own.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from ganeti_vc import apply, config, destroy, files, initext, up
@@ -22,7 +24,7 @@ from ganeti_vc.errors import VclusterError
 from ganeti_vc.names import GANETI_PYTHON, ClusterId
 from ganeti_vc.output import Progress
 from ganeti_vc.process import BASE_ENVIRONMENT
-from ganeti_vc.qasuite import XEN_FILE, Result, configuration, junit, results
+from ganeti_vc.qasuite import XEN_FILE, Result, configuration, junit, results, together
 from ganeti_vc.systemd import connect
 
 SUITE = Path("/usr/share/ganeti/testsuite/qa")
@@ -34,7 +36,6 @@ NODES = 4  #: evacuation and re-creation need three; one more for what is taken 
 
 def _make(cluster: ClusterId, progress: Progress) -> ClusterConfig:
     """A cluster that is there and not initialised. Its remote API is on the first node, where the suite looks for it."""
-    up.check_absent(cluster, "the QA suite")
     with apply.alone(progress.say), connect() as systemd:
         made, text = up.new_config(cluster, up.Wishes(nodes=NODES))
         text = initext.replace_key(text, "daemons", "rapi", f"-b {made.nodes[0].address}")
@@ -49,7 +50,10 @@ def _make(cluster: ClusterId, progress: Progress) -> ClusterConfig:
 
 
 def _run(made: ClusterConfig, tests: Mapping[str, bool], options: Sequence[str], log: Path | None) -> Iterator[Result]:
-    """Run the suite. Raises VclusterError when it ends with something else than its tests' results."""
+    """Run the suite. What it prints goes to the log a test at a time.
+
+    Raises VclusterError when it ends with something else than its tests' results.
+    """
     with tempfile.TemporaryDirectory(prefix="ganeti-qa-") as directory:
         work = Path(directory)
         shutil.copytree(SUITE, work / "qa")
@@ -57,7 +61,7 @@ def _run(made: ClusterConfig, tests: Mapping[str, bool], options: Sequence[str],
         shutil.copy(BURNIN, work / "tools")
         (work / "config.json").write_text(json.dumps(configuration(made, tests), indent=2))
         with (
-            open(log or os.devnull, "a") as copy,
+            open(log or os.devnull, "a", buffering=1 << 20) as copy,
             subprocess.Popen(
                 [*IN_NAMESPACE, str(work), sys.executable, "-u", "ganeti-qa.py", "--yes-do-it", *options, str(work / "config.json")],
                 cwd=work / "qa",
@@ -65,21 +69,23 @@ def _run(made: ClusterConfig, tests: Mapping[str, bool], options: Sequence[str],
                 stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
             ) as process,
         ):  # fmt: skip
-            last: list[str] = []
+            last = ""
 
             def lines() -> Iterator[str]:
+                nonlocal last
                 assert process.stdout
                 for line in process.stdout:
                     copy.write(line)
-                    last[:] = [*last[-20:], line.rstrip("\n")]
-                    yield line.rstrip("\n")
+                    last = line.rstrip("\n")
+                    yield last
 
             failed = False
             for result in results(lines()):
+                copy.flush()
                 failed = failed or result.outcome == "failed"
                 yield result
         if process.returncode and not failed:
-            raise VclusterError(f"the QA suite ended with {process.returncode}: {' '.join(last[-1:])}",
+            raise VclusterError(f"the QA suite ended with {process.returncode}: {last}",
                                 "--log FILE keeps all it prints")  # fmt: skip
 
 
@@ -92,32 +98,36 @@ def qa(
     log: Path | None,
     progress: Progress,
 ) -> list[Result]:
-    """Make a cluster, run the suite on it, once for each of the `tests`, and remove it again unless one failed or `keep` is set."""
+    """Make a cluster for each of the `tests`, the second one called CLUSTER2, run the suite on all of them at the same
+    time, and remove those again on which nothing failed, unless `keep` is set."""
     if not SUITE.is_dir():
         raise VclusterError(
             f"Ganeti's QA suite is not installed: {SUITE} is missing", "apt-get install ganeti-testsuite"
         )
     for path in filter(None, (junit_file, log)):
         files.write(path, "")  # rather now than after twenty minutes
-    made = _make(cluster, progress)
-    found: list[Result] = []
-    failed = False
-    for number, switches in enumerate(tests):
+    clusters = [ClusterId(cluster.name + (str(number) if number > 1 else "")) for number in range(1, len(tests) + 1)]
+    for one in clusters:
+        up.check_absent(one, "the QA suite")
+    made = [_make(one, progress) for one in clusters]
+
+    def run(made: ClusterConfig, switches: Mapping[str, bool]) -> list[Result]:
+        found = []
         for result in _run(made, switches, options, log):
-            if result.outcome == "skipped":
-                found += [result] if number == 0 else []
-                continue
             found.append(result)
-            progress.say(f"{result.outcome:14} {result.seconds:6.1f} s  {result.name} {result.description}")
+            if result.outcome != "skipped":
+                progress.say(f"{result.outcome:14} {result.seconds:6.1f} s  {result.name} {result.description}")
             if result.outcome == "failed":
-                failed = True
                 progress.say("\n".join(result.output[-30:]))
-        if failed:
-            break
+        return found
+
+    with ThreadPoolExecutor() as pool:
+        found = list(pool.map(run, made, tests))
     if junit_file:
-        files.write(junit_file, junit(found))
-    if keep or failed:
-        progress.say(f"The cluster {cluster.name} is left for you to look at: gnt-vcluster destroy {cluster.name}")
-    else:
-        destroy.destroy(cluster, progress)
-    return found
+        files.write(junit_file, junit(together(found)))
+    for one, its in zip(clusters, found, strict=True):
+        if keep or any(result.outcome == "failed" for result in its):
+            progress.say(f"The cluster {one.name} is left for you to look at: gnt-vcluster destroy {one.name}")
+        else:
+            destroy.destroy(one, progress)
+    return together(found)

@@ -62,6 +62,8 @@ NOT_APPLICABLE: Mapping[str, str] = {
 WITH_DISKS = ("instance-export", "instance-rename")
 #: The same, with Ganeti 3.1.
 WITH_DISKS_31 = ("instance-modify",)
+#: For the time: what goes with these to the second cluster, so that both have about the same to do.
+BESIDE = ("test-jobqueue", "cluster-modify", "cluster-rename", "os", "filters", "node-modify", "jobqueue-performance")
 #: A file for Xen: the suite changes Xen's parameters, and Ganeti checks them although no node runs Xen.
 XEN_FILE = "/boot/vmlinuz-3-xenU"
 #: For a run of a few minutes: a test of each kind, without those that wait.
@@ -85,17 +87,22 @@ class Result:
 
 
 def runs(version: str, quick: bool, only: Collection[str] = ()) -> list[dict[str, bool]]:
-    """The suite's switches for each run of it, by Ganeti's version ("3.0"): all that can run here, a few, or those
-    named."""
+    """The suite's switches for each run of it, which has a cluster to itself, by Ganeti's version ("3.0"): all that
+    can run here, a few, or those named."""
 
     def some(names: Iterable[str]) -> dict[str, bool]:
         return {"default": False, "create-cluster": True, "cluster-destroy": True, **dict.fromkeys(names, True)}
 
     if only or quick:
         return [some(only or QUICK)]
-    apart = (*WITH_DISKS, *(WITH_DISKS_31 if version == "3.1" else ()))
+    apart = (*WITH_DISKS, *(WITH_DISKS_31 if version == "3.1" else ()), *BESIDE)
     most = {"default": True, **dict.fromkeys((*NOT_RUN, *apart), False)}
-    return [most, some(("default-instance-tests", "instance-add-file", "instance-add-shared-file", *apart))]
+    return [
+        most,
+        some(
+            ("default-instance-tests", "instance-add-file", "instance-add-shared-file", "performance", "rapi", *apart)
+        ),
+    ]
 
 
 def configuration(made: ClusterConfig, tests: Mapping[str, bool]) -> dict[str, object]:
@@ -155,6 +162,15 @@ def results(lines: Iterable[str]) -> Iterator[Result]:
             present.seconds = int(match[1]) * 3600 + int(match[2]) * 60 + float(match[3])
             yield present
             present = None
+
+
+def together(runs: Iterable[Iterable[Result]]) -> list[Result]:
+    """The results of several runs. What one has skipped and another has not is not skipped."""
+    found = [result for run in runs for result in run]
+    ran = {result.name for result in found if result.outcome != "skipped"}
+    skipped = {(result.name, result.description): result for result in found
+               if result.outcome == "skipped" and result.name not in ran}  # fmt: skip
+    return [*(result for result in found if result.outcome != "skipped"), *skipped.values()]
 
 
 def junit(found: Iterable[Result]) -> str:

@@ -14,7 +14,6 @@ import json
 import os
 import pwd
 import re
-import shlex
 import shutil
 import signal
 import socket
@@ -24,18 +23,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ganeti_vc import container, files
+from ganeti_vc import container, files, trees
 from ganeti_vc.container import TOOLS, Plan
 from ganeti_vc.errors import StepFailed, UsageError, VclusterError
 from ganeti_vc.output import Progress
+from ganeti_vc.process import reason
 
 DEFAULT = "default"
 #: How long its owner gives a sandbox to end.
 STOP_TIMEOUT = 120
-#: What a tree of one's own holds besides what the package depends on.
-PACKAGES = ("systemd-sysv", "ganeti-testsuite", "fping", "procps", "less", "lsof", "net-tools", "man-db",
-            "bash-completion", "logrotate", "python3-matplotlib")  # fmt: skip
-SUITES = ("bookworm", "trixie")
 
 FIELDS = {
     "sandbox": "Sandbox",
@@ -56,6 +52,7 @@ def data_directory() -> Path:
 
 
 def cache_directory() -> Path:
+    """Where their Debian trees live."""
     return _base("XDG_CACHE_HOME", ".cache") / "ganeti-vcluster"
 
 
@@ -148,7 +145,7 @@ class Sandbox:
         leader = self.leader
         state = "running" if leader else "changing" if self.is_owned else "stopped"
         try:
-            system = self.base.name.split("-")[0] if self.base else "host"
+            system = trees.suite_of(self.base) if self.base else "host"
         except VclusterError:
             system = "damaged"
         return {
@@ -252,16 +249,8 @@ def _start_unit(sandbox: Sandbox, environment: dict[str, str]) -> None:
     if done.returncode:
         log = subprocess.run(["journalctl", "--user", "-q", "-n1", "-o", "cat", f"--since=@{begin}", f"--user-unit={name}", "-t", "sandbox"],
                              env=environment, capture_output=True, text=True)  # fmt: skip
-        raise StepFailed(f"the sandbox {sandbox.name} does not start: {log.stdout.strip() or _first_line(done.stderr)}",
+        raise StepFailed(f"the sandbox {sandbox.name} does not start: {log.stdout.strip() or done.stderr.split(chr(10))[0]}",
                          f"journalctl --user -u {name}, and {sandbox.directory / 'console'}")  # fmt: skip
-
-
-def _first_line(text: str) -> str:
-    return _lines(text)[0]
-
-
-def _lines(text: str) -> list[str]:
-    return (text.strip() or "no reason was given").split("\n")
 
 
 def check_owner() -> None:
@@ -343,7 +332,7 @@ def create(sandbox: Sandbox, progress: Progress, suite: str, deb: str) -> None:
     if bool(suite) != bool(deb):
         raise UsageError("--suite and --deb go together", "a Debian of its own, and the package ganeti-vcluster for it")
     if suite:
-        base = str(base_tree(suite, Path(deb), cache_directory(), progress))
+        base = str(trees.for_package(suite, Path(deb), cache_directory(), progress))
     else:
         base = ""
         if not Path("/usr/lib/ganeti-vcluster/manager").exists():
@@ -364,59 +353,6 @@ def create(sandbox: Sandbox, progress: Progress, suite: str, deb: str) -> None:
         ) from None
 
 
-def base_tree(suite: str, deb: Path, cache: Path, progress: Progress) -> Path:
-    """A Debian with what the package depends on, made once by mmdebstrap for all sandboxes of the user."""
-    if not deb.is_file():
-        raise UsageError(f"there is no file {deb}", "--deb is the package ganeti-vcluster, as a file")
-    if not shutil.which("mmdebstrap"):
-        raise VclusterError("mmdebstrap is missing", "apt-get install mmdebstrap")
-    done = subprocess.run(["dpkg-deb", "--field", str(deb), "Depends"], capture_output=True, text=True)
-    if done.returncode:
-        raise VclusterError(f"{deb} is no package", "--deb is the package ganeti-vcluster, as a file")
-    depends = [re.split(r"[ (|:]", word.strip())[0] for word in done.stdout.split(",") if word.strip()]
-    return debian(suite, sorted({*depends, *PACKAGES}), cache, progress)
-
-
-def debian(suite: str, packages: Sequence[str], cache: Path, progress: Progress) -> Path:
-    """A cached tree of a suite with packages (40 s and 1 GB when it is not there)."""
-    key = hashlib.sha256(" ".join(packages).encode()).hexdigest()[:8]
-    target = cache / f"{suite}-{key}"
-    cache.mkdir(parents=True, exist_ok=True)
-    lock = cache / f"{suite}.lock"
-    lock.touch()
-    with contextlib.closing(os.fdopen(os.open(lock, os.O_RDWR))) as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        if not target.is_dir():
-            partial = cache / f"{suite}-{key}.partial"
-            discard(partial)
-            with progress.step(f"making a Debian {suite} in {target}"):
-                # apt-get inside must work without a network: keep the package lists.
-                made = [
-                    "mmdebstrap",
-                    "--quiet",
-                    "--variant=minbase",
-                    "--skip=cleanup/apt",
-                    f"--include={','.join(packages)}",
-                ]
-                if container.rootless():
-                    # Its root is the first subordinate ID, ours is the user: an archive has neither. Device nodes he cannot make.
-                    unpack = container.in_own_mapping(
-                        "tar", "-C", str(partial), "--numeric-owner", "--exclude=./dev/*", "-xpf", "-"
-                    )
-                    partial.mkdir()
-                    line = f"{shlex.join([*made, '--mode=unshare', '--format=tar', suite, '-'])} | {shlex.join(unpack)}"
-                    made = ["bash", "-o", "pipefail", "-c", line]
-                else:
-                    made += ["--mode=root", suite, str(partial)]
-                done = subprocess.run(made, capture_output=True, text=True)
-                if done.returncode:
-                    discard(partial)
-                    reason = _lines(done.stderr)[-1]
-                    raise StepFailed(f"mmdebstrap has not made a Debian {suite}: {reason}", "is the network there?")
-            partial.rename(target)
-    return target
-
-
 def _install(sandbox: Sandbox, progress: Progress) -> None:
     """Install the package into a tree of its own, once."""
     package = sandbox.directory / "package.deb"
@@ -430,7 +366,7 @@ def _install(sandbox: Sandbox, progress: Progress) -> None:
         done = subprocess.run(container.enter(sandbox.leader, ["sh", "-c", script]), stdin=stream,
                               capture_output=True, text=True)  # fmt: skip
         if done.returncode:
-            raise StepFailed(f"apt-get has not installed {package}: {_lines(done.stderr)[-1]}",
+            raise StepFailed(f"apt-get has not installed {package}: {reason(done)}",
                              f"gnt-vcluster sandbox enter {sandbox.name}")  # fmt: skip
     package.unlink()
 
@@ -476,24 +412,12 @@ def remove(sandbox: Sandbox, progress: Progress, with_base: bool = False) -> Non
     if not sandbox.directory.exists():
         return
     with progress.step(f"removing the sandbox {sandbox.name}"), _owned(sandbox):
-        discard(sandbox.directory)
+        trees.discard(sandbox.directory)
     files.remove_empty(data_directory())
     if base and not any(other.base == base for other in every()):
         with progress.step(f"removing {base}"):
-            discard(base)
-            base.with_name(base.name.split("-")[0] + ".lock").unlink(missing_ok=True)
+            trees.remove(base)
         files.remove_empty(cache_directory())
-
-
-def discard(directory: Path) -> None:
-    """Remove a directory with what users of our mapping have in it."""
-    done = subprocess.run(container.in_own_mapping("rm", "-rf", "--one-file-system", str(directory)),
-                          capture_output=True, text=True)  # fmt: skip
-    if done.returncode:
-        raise StepFailed(
-            f"cannot remove {directory}: {_first_line(done.stderr)}",
-            "repeat the command once that is mended",
-        )
 
 
 def command(sandbox: Sandbox, argv: Sequence[str], variables: Mapping[str, str] | None = None) -> list[str]:

@@ -109,7 +109,7 @@ def _print(found: Sequence[Feature], args: argparse.Namespace) -> None:
     fields = {"what": "What", "present": "Present", "state": "State", "remedy": "Remedy"}
     rows = [{"what": one.what, "present": one.word, "state": one.state, "remedy": "" if one.there else one.remedy}
             for one in found]  # fmt: skip
-    output.print_table(fields, rows, headers=not args.no_headers, separator=args.separator)
+    output.print_table(fields, rows, not args.no_headers, args.separator)
     sys.stdout.flush()
 
 
@@ -165,7 +165,7 @@ def _status(box: Sandbox, args: argparse.Namespace) -> int:
     if args.json:
         output.print_json({"sandboxes": rows})
     else:
-        output.print_table(sandbox.FIELDS, rows)
+        output.print_listing(sandbox.FIELDS, rows, args)
     return 0 if args.box is None or rows[0]["state"] == "running" else 1
 
 

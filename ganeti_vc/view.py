@@ -123,6 +123,17 @@ def is_on(node: str) -> bool:
     return bool(noded_pid(node)) or os.spawnv(os.P_WAIT, systemctl[0], systemctl) == 0
 
 
+def processes(node: str) -> Iterator[int]:
+    """All that have a view of the node, noded's or one of their own."""
+    place = os.stat(f"{rootdir_of(node)}/var/lib/ganeti")
+    for pid in filter(str.isdecimal, os.listdir("/proc")):
+        with contextlib.suppress(OSError):  # it has ended
+            if not os.path.samefile(f"/proc/{pid}/ns/uts", "/proc/1/ns/uts") and os.path.samestat(
+                place, os.stat(f"/proc/{pid}/root/var/lib/ganeti")
+            ):
+                yield int(pid)
+
+
 def enter(node: str) -> None:
     """Move this process (it must have one thread) into a node's view; its working directory stays.
 

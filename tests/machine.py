@@ -29,9 +29,9 @@ if __name__ == "__main__":
 
 from ganeti_vc.container import Container, Plan, enter, new_group
 from ganeti_vc.output import Progress
-from ganeti_vc.sandbox import debian
+from ganeti_vc.trees import SUITES, debian
 
-RELEASES = ("bookworm", "trixie")
+RELEASES = SUITES
 
 #: What a rootfs holds: the dependencies of the package, and the tools the tests look with.
 PACKAGES = (

@@ -239,8 +239,18 @@ def processes(machine: Machine, node: str) -> list[str]:
 def test_node_oob(four: Machine) -> None:
     assert on_master(four, "gnt-node", "power", "status").count("powered") == 4 and processes(four, NODE4)
     add(four, "one", "-t", "diskless", "-n", NODE4)
+    script = "echo here; exec sleep 3210"
+    inside = four.popen("gnt-vcluster", "exec", NODE4, "--", "sh", "-c", script)
+    sessions = [four.popen("ssh", NODE4, script), inside, four.popen("ssh", NODE3, script)]
+    for session in sessions:
+        assert session.stdout and session.stdout.readline() == "here\n"
     on_master(four, "gnt-node", "power", "-f", "off", NODE4)
     assert processes(four, NODE4) == [], "power off stops every process of the node"
+    *cut, kept = sessions
+    assert all(session.wait(10) for session in cut) and kept.poll() is None, "and its sessions, but no others"
+    assert four.run("pgrep", "-cx", "sleep").stdout == "1\n"
+    four.run("pkill", "-x", "sleep")
+    kept.wait(10)
     assert "unpowered" in on_master(four, "gnt-node", "power", "status", NODE4)
     assert nodes(four, "name,offline,powered")[3] == [NODE4, "Y", "N"]
     assert "UNKNOWN" in on_master(four, "gnt-node", "health", NODE4)

@@ -35,6 +35,17 @@ def test_results_of_the_suite() -> None:
     assert "ERROR: something" in found[-1].output and found[0].description == "gnt-node list"
 
 
+def test_what_one_run_skips_and_another_runs_is_not_skipped() -> None:
+    def result(name: str, outcome: str) -> qasuite.Result:
+        return qasuite.Result(name, name.lower(), outcome)
+
+    first = [result("A", "passed"), result("B", "skipped"), result("C", "skipped")]
+    second = [result("A", "passed"), result("B", "failed"), result("C", "skipped"), result("D", "skipped")]
+    found = qasuite.together([first, second])
+    assert [(one.name, one.outcome) for one in found] == [
+        ("A", "passed"), ("A", "passed"), ("B", "failed"), ("C", "skipped"), ("D", "skipped")]  # fmt: skip
+
+
 def test_junit_counts_and_shows_failures() -> None:
     root = ElementTree.fromstring(qasuite.junit(qasuite.results(OUTPUT)))
     assert (root.get("tests"), root.get("failures"), root.get("skipped")) == ("4", "1", "2")
@@ -46,7 +57,7 @@ def test_every_switch_that_is_off_has_a_reason() -> None:
     first, second = (qasuite.configuration(made, tests)["tests"] for tests in qasuite.runs("3.1", quick=False))
     assert isinstance(first, dict) and isinstance(second, dict)
     off = {name for name, on in first.items() if not on}
-    apart = {*qasuite.WITH_DISKS, *qasuite.WITH_DISKS_31}
+    apart = {*qasuite.WITH_DISKS, *qasuite.WITH_DISKS_31, *qasuite.BESIDE}
     assert off == {*qasuite.NOT_RUN, *apart} and apart <= {name for name, on in second.items() if on}
     assert all(qasuite.NOT_RUN.values())
     (quick,) = qasuite.runs("3.0", quick=True)
