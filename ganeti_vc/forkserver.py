@@ -15,7 +15,6 @@ another user than root is told to start the program itself. So it is after an up
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import gc
 import importlib
 import logging
@@ -37,7 +36,7 @@ from typing import Any, NoReturn, cast
 import sdnotify
 import setproctitle
 
-from ganeti_vc import forking, launching, listening, relocation, view
+from ganeti_vc import forking, launching, libc, listening, relocation, view
 from ganeti_vc.names import GANETI_PYTHON
 
 log = logging.getLogger("ganeti-vcluster")
@@ -58,9 +57,6 @@ CLIENT_LIMIT = 10.0  #: seconds, for what a client has to send
 LOOK_PAUSE = 0.02  #: seconds between looks for daemons that listen; of large tables, longer: LOOK_SHARE of the time
 LOOK_SHARE = 0.1
 LIMITS = [value for name, value in vars(resource).items() if name.startswith("RLIMIT_")]
-
-_PR_SET_NAME, _PR_CAPBSET_READ, _PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS = 15, 23, 24, 38
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 class Unsuitable(Exception):
@@ -129,8 +125,7 @@ def _join_namespaces(pid: int) -> None:
     for name in ("ipc", "net", "uts", "cgroup", "mnt"):
         if os.readlink(f"/proc/{pid}/ns/{name}") != os.readlink(f"/proc/self/ns/{name}"):
             fd = os.open(f"/proc/{pid}/ns/{name}", os.O_RDONLY | os.O_CLOEXEC)
-            if _libc.setns(fd, 0):
-                raise OSError(ctypes.get_errno(), f"setns: {name}")
+            libc.setns(fd, f"namespace {name} of process {pid}")
             os.close(fd)
 
 
@@ -151,11 +146,11 @@ def _take_identity(pid: int) -> None:
     os.umask(int(status["Umask"], 8))
     os.setgroups([int(word) for word in status["Groups"].split()])
     if status["NoNewPrivs"] == "1":
-        _libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+        libc.prctl(libc.PR_SET_NO_NEW_PRIVS, 1)
     bounding = int(status["CapBnd"], 16)
-    for capability in range(64):
-        if not bounding >> capability & 1 and _libc.prctl(_PR_CAPBSET_READ, capability, 0, 0, 0) == 1:
-            _libc.prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0)
+    for capability in range(int(Path("/proc/sys/kernel/cap_last_cap").read_text()) + 1):
+        if not bounding >> capability & 1 and libc.prctl(libc.PR_CAPBSET_READ, capability):
+            libc.prctl(libc.PR_CAPBSET_DROP, capability)
 
 
 def _give_up_capabilities() -> None:
@@ -163,8 +158,7 @@ def _give_up_capabilities() -> None:
     bounding = int(_status(os.getpid())["CapBnd"], 16)
     header = struct.pack("Ii", 0x20080522, 0)  # _LINUX_CAPABILITY_VERSION_3
     low, high = bounding & 0xFFFFFFFF, bounding >> 32
-    if _libc.capset(header, struct.pack("6I", low, low, 0, high, high, 0)):
-        raise OSError(ctypes.get_errno(), "capset")
+    libc.capset(header, struct.pack("6I", low, low, 0, high, high, 0))
 
 
 def _refusal(pid: int, program: str) -> str:
@@ -338,7 +332,7 @@ class Server:
                 view.make(os.environ["GANETI_HOSTNAME"])
             sys.argv = request.argv
             setproctitle.setproctitle(" ".join(["/usr/bin/python3", *sys.argv]))
-            _libc.prctl(_PR_SET_NAME, os.path.basename(request.program).encode()[:15], 0, 0, 0)
+            libc.prctl(libc.PR_SET_NAME, os.path.basename(request.program).encode()[:15])
             random.seed()
             logging.root.handlers.clear()
             _give_up_capabilities()

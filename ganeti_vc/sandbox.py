@@ -253,15 +253,6 @@ def _start_unit(sandbox: Sandbox, environment: dict[str, str]) -> None:
                          f"journalctl --user -u {name}, and {sandbox.directory / 'console'}")  # fmt: skip
 
 
-def check_owner() -> None:
-    """Raises VclusterError when neither a systemd nor a control group of the user's is there."""
-    if user_manager() is None:
-        group = container.own_group()
-        if not container.group_is_ours(group):
-            raise VclusterError(f"the control group {group} is not yours, and no systemd of yours runs",
-                                f"give this shell one: {delegation_remedy()}")  # fmt: skip
-
-
 def _start_process(sandbox: Sandbox) -> None:
     read, write = os.pipe()
     os.set_inheritable(write, True)
@@ -301,7 +292,6 @@ def start(sandbox: Sandbox, progress: Progress, suite: str = "", deb: str = "") 
     if settled(sandbox):
         _install(sandbox, progress)
         return False
-    check_owner()
     if not sandbox.exists:
         create(sandbox, progress, suite, deb)
     if sandbox.base and not sandbox.base.is_dir():
@@ -401,8 +391,6 @@ def _owned(sandbox: Sandbox) -> Iterator[None]:
 
 def remove(sandbox: Sandbox, progress: Progress, with_base: bool = False) -> None:
     """Stop it and remove all its files, those of users that are others outside, too; with its Debian, if no other has it."""
-    if not sandbox.directory.exists() and owner(sandbox) == "process":
-        sandbox.check_exists()
     base = None
     if with_base and sandbox.exists:
         with contextlib.suppress(VclusterError):  # damaged, which is no reason to keep it

@@ -11,7 +11,6 @@ One that has its name is complete: it is made under another, which begins with a
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import json
 import os
 import shutil
@@ -21,7 +20,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from ganeti_vc import files, names
+from ganeti_vc import files, libc, names
 from ganeti_vc.errors import VclusterError
 from ganeti_vc.names import ClusterId, SnapshotId
 from ganeti_vc.process import run
@@ -186,11 +185,9 @@ def check_space(needed: int) -> None:
 
 def sync(path: Path) -> None:
     """Bring the whole file system to the disk: far quicker than each of thousands of files."""
-    libc = ctypes.CDLL(None, use_errno=True)
     fd = os.open(path, os.O_RDONLY)
     try:
-        if libc.syncfs(fd):
-            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), str(path))
+        libc.syncfs(fd, str(path))
     finally:
         os.close(fd)
 

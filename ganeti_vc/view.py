@@ -21,10 +21,11 @@ Imported at each start of a daemon and of a session: light, and the standard lib
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import socket
 from collections.abc import Iterator
+
+from ganeti_vc import libc
 
 REGISTRY = "/run/ganeti-vcluster/nodes"
 LIB_DIR = "/usr/lib/ganeti-vcluster"
@@ -58,35 +59,12 @@ DIRECTORIES = (
 #: With more nodes than this, only exports of master candidates are redirected: a mount each.
 MANY_NODES = 64
 
-_CLONE_NEWNS, _CLONE_NEWUTS = 0x00020000, 0x04000000
-_MS_RDONLY, _MS_NOSUID, _MS_NODEV, _MS_NOEXEC, _MS_REMOUNT, _MS_BIND, _MS_REC, _MS_SLAVE = (
-    1,
-    2,
-    4,
-    8,
-    32,
-    4096,
-    16384,
-    1 << 19,
-)
-_PR_CAPBSET_DROP, _CAP_SYS_BOOT = 24, 22
-
-_libc = ctypes.CDLL(None, use_errno=True)
-
-
-def _check(result: int, what: str) -> None:
-    if result:
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number), what)
-
-
-def _mount(source: str, target: str, flags: int) -> None:
-    _check(_libc.mount(source.encode(), target.encode(), None, ctypes.c_ulong(flags), None), target)
+_CAP_SYS_BOOT = 22
 
 
 def _bind(source: str, target: str) -> None:
     """With all that is mounted below, such as a node's own disk."""
-    _mount(source, target, _MS_BIND | _MS_REC)
+    libc.mount(source, target, libc.MS_BIND | libc.MS_REC)
 
 
 def rootdir_of(node: str) -> str:
@@ -123,15 +101,18 @@ def is_on(node: str) -> bool:
     return bool(noded_pid(node)) or os.spawnv(os.P_WAIT, systemctl[0], systemctl) == 0
 
 
-def processes(node: str) -> Iterator[int]:
+def processes(node: str) -> list[int]:
     """All that have a view of the node, noded's or one of their own."""
-    place = os.stat(f"{rootdir_of(node)}/var/lib/ganeti")
-    for pid in filter(str.isdecimal, os.listdir("/proc")):
-        with contextlib.suppress(OSError):  # it has ended
-            if not os.path.samefile(f"/proc/{pid}/ns/uts", "/proc/1/ns/uts") and os.path.samestat(
-                place, os.stat(f"/proc/{pid}/root/var/lib/ganeti")
-            ):
-                yield int(pid)
+    place = os.stat(f"{rootdir_of(node)}/etc/ganeti")  # not hidden in the view of another node
+
+    def is_on_node(pid: str) -> bool:
+        with contextlib.suppress(OSError):  # it has ended, or is none of ours
+            return os.path.samestat(place, os.stat(f"/proc/{pid}/root/etc/ganeti"))
+        return False
+
+    if is_on_node("1"):  # somebody has put the node in the machine's own place: then all would be
+        return []
+    return [int(pid) for pid in os.listdir("/proc") if pid.isdecimal() and is_on_node(pid)]
 
 
 def enter(node: str) -> None:
@@ -171,7 +152,7 @@ def _join(pid: int) -> bool:
     except FileNotFoundError:
         return False
     for fd in fds:
-        _check(_libc.setns(fd, 0), f"namespace of process {pid}")
+        libc.setns(fd, f"namespace of process {pid}")
         os.close(fd)
     _drop_boot()
     return True
@@ -179,16 +160,16 @@ def _join(pid: int) -> bool:
 
 def _drop_boot() -> None:
     """Nothing this process starts can reboot the machine."""
-    _libc.prctl(_PR_CAPBSET_DROP, _CAP_SYS_BOOT, 0, 0, 0)
+    libc.prctl(libc.PR_CAPBSET_DROP, _CAP_SYS_BOOT)
 
 
 def make(node: str) -> None:
     """Give this process a new view of the machine, that of a node."""
     rootdir = rootdir_of(node)
     _prepare(rootdir)
-    _check(_libc.unshare(_CLONE_NEWNS | _CLONE_NEWUTS), "unshare")
+    libc.unshare(libc.CLONE_NEWNS | libc.CLONE_NEWUTS)
     # What the machine mounts later shows here; what is mounted here shows nowhere else.
-    _mount("", "/", _MS_SLAVE | _MS_REC)
+    libc.mount("", "/", libc.MS_SLAVE | libc.MS_REC)
     socket.sethostname(node)
     _drop_boot()
     for other in _others(rootdir):
@@ -204,7 +185,11 @@ def make(node: str) -> None:
     for path in TUNABLES:
         if os.path.exists(path):
             _bind(path, path)
-            _mount("", path, _MS_REMOUNT | _MS_BIND | _MS_RDONLY | _MS_NOSUID | _MS_NODEV | _MS_NOEXEC)
+            libc.mount(
+                "",
+                path,
+                libc.MS_REMOUNT | libc.MS_BIND | libc.MS_RDONLY | libc.MS_NOSUID | libc.MS_NODEV | libc.MS_NOEXEC,
+            )
 
 
 def _prepare(rootdir: str) -> None:

@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""System calls that Python 3.11 has no function for.
+
+Imported at each start of a daemon and of a session: light, and the standard library only.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+
+CLONE_NEWNS, CLONE_NEWUTS, CLONE_NEWNET = 0x00020000, 0x04000000, 0x40000000
+MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REMOUNT, MS_BIND = 1, 2, 4, 8, 32, 4096
+MS_REC, MS_SLAVE = 1 << 14, 1 << 19
+PR_SET_NAME, PR_CAPBSET_READ, PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS = 15, 23, 24, 38
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def _call(name: str, *arguments: object, what: str) -> int:
+    result: int = getattr(_libc, name)(*arguments)
+    if result < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), what)
+    return result
+
+
+def unshare(flags: int) -> None:
+    _call("unshare", flags, what="unshare")
+
+
+def setns(fd: int, what: str) -> None:
+    """Enter a namespace; `what` is for the error."""
+    _call("setns", fd, 0, what=what)
+
+
+def mount(source: str, target: str, flags: int) -> None:
+    _call("mount", source.encode(), target.encode(), None, ctypes.c_ulong(flags), None, what=target)
+
+
+def prctl(option: int, argument: int | bytes) -> int:
+    return _call("prctl", option, argument, 0, 0, 0, what="prctl")
+
+
+def capset(header: bytes, data: bytes) -> None:
+    _call("capset", header, data, what="capset")
+
+
+def syncfs(fd: int, what: str) -> None:
+    _call("syncfs", fd, what=what)
