@@ -3,7 +3,7 @@ VERSION := $(shell sed -n '1s/.*(\(.*\)).*/\1/p' debian/changelog)
 DEB := dist/ganeti-vcluster_$(VERSION)_all.deb
 SOURCES := $(shell find ganeti_vc tools units os man debian -type f -not -name '*.pyc') README.md
 PYTHON_TOOLS := tools/seed tools/forked tools/forkserver tools/local-confd tools/launch tools/wait-nodes tools/wait-stopped tools/sshd-listen tools/enter tools/hang-up tools/manager tools/gnt-vcluster tools/sandbox man/generate
-SHELL_TOOLS := tools/daemon-util tools/is-master tools/watcher-wanted tools/master-ip-off tools/ssh-entry tools/node-systemctl tools/node-socat tools/machine-program \
+SHELL_TOOLS := tools/daemon-util tools/is-master tools/watcher-wanted tools/master-ip-off tools/ssh-entry tools/node-systemctl tools/node-socat tools/node-fping tools/machine-program \
 	tools/node-gnt-cluster tools/node-gnt-node tools/node-ganeti-watcher \
 	tools/oob tools/power tools/thaw tools/sandbox-init os/dummy/script tests/need tests/run-system tests/demo tests/vm-stages
 

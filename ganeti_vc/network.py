@@ -15,12 +15,13 @@ import os
 import socket
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-
-from pyroute2 import IPRoute
-from pyroute2.netlink.exceptions import NetlinkError
+from typing import TYPE_CHECKING
 
 from ganeti_vc import listening
 from ganeti_vc.addresses import Address, Network
+
+if TYPE_CHECKING:
+    from pyroute2 import IPRoute
 
 _UNREACHABLE = 7  # RTN_UNREACHABLE
 _UNICAST = 1  # RTN_UNICAST
@@ -37,15 +38,28 @@ class Observed:
     taken_ports: frozenset[int] = frozenset()  #: on which something listens on all addresses
 
 
+# pyroute2 is imported where it is used: that is half of what a gnt-vcluster exec would take to begin.
+
+
 @contextlib.contextmanager
-def _netlink(*ignored: int) -> Iterator[IPRoute]:
-    """A netlink socket. The kernel's refusals are OSErrors; those that say "done already" are ignored."""
+def _refusals(*ignored: int) -> Iterator[None]:
+    """The kernel's refusals are OSErrors; those that say "done already" are ignored."""
+    from pyroute2.netlink.exceptions import NetlinkError
+
     try:
-        with IPRoute() as ip:
-            yield ip
+        yield
     except NetlinkError as err:
         if err.code not in ignored:
             raise OSError(err.code, os.strerror(err.code)) from err
+
+
+@contextlib.contextmanager
+def _netlink(*ignored: int) -> Iterator[IPRoute]:
+    """A netlink socket."""
+    from pyroute2 import IPRoute
+
+    with _refusals(*ignored), IPRoute() as ip:
+        yield ip
 
 
 def _addresses(ip: IPRoute) -> Iterator[tuple[int, Address]]:
@@ -104,11 +118,8 @@ def _address(ip: IPRoute, action: str, index: int, address: Address) -> None:
     v4 = address.version == 4
     # IFA_F_NODAD: an IPv6 address on a bridge without carrier would stay tentative.
     flags = {} if v4 or action == "del" else {"flags": 0x02}
-    try:
+    with _refusals(errno.EEXIST if action == "add" else errno.EADDRNOTAVAIL):
         ip.addr(action, index=index, address=str(address), mask=32 if v4 else 128, **flags)
-    except NetlinkError as err:
-        if err.code != (errno.EEXIST if action == "add" else errno.EADDRNOTAVAIL):
-            raise
 
 
 def add_addresses(device: str, addresses: Iterable[Address]) -> None:

@@ -20,7 +20,7 @@ from ganeti_vc.systemd import Job, Systemd
 RESTART_LIMIT, RESTART_LIMIT_EACH = 20.0, 0.05  #: seconds for daemons that systemd restarts
 #: Of many, nodes that are started at the same time: two cores are busy with as many.
 WINDOW = 16
-ADDRESS_LIMIT = 10.0  #: seconds; Ganeti's master-ip-setup pings for two before it sets the address
+ADDRESS_LIMIT = 10.0  #: seconds
 
 
 def members(cluster: ClusterId) -> list[NodeId]:

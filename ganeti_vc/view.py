@@ -33,6 +33,7 @@ LIB_DIR = "/usr/lib/ganeti-vcluster"
 REPLACED = {
     "systemctl": "/usr/bin/systemctl",
     "socat": "/usr/bin/socat",
+    "fping": "/usr/bin/fping",
     "ganeti-watcher": "/usr/sbin/ganeti-watcher",
     "gnt-cluster": "/usr/sbin/gnt-cluster",
     "gnt-node": "/usr/sbin/gnt-node",

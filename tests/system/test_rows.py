@@ -191,7 +191,10 @@ def test_node_networking(four: Machine) -> None:
     assert "192.0.2.1/32" in four.sh(shown).stdout
     on_master(four, "gnt-cluster", "deactivate-master-ip", "--yes")
     assert four.sh(shown).stdout == ""
+    ping = ("fping", "-c", "1", "192.0.2.1")
+    assert on_master(four, *ping, check=False) == "192.0.2.1 is unreachable\n"
     on_master(four, "gnt-cluster", "activate-master-ip")
+    assert "bytes" in on_master(four, *ping)
     assert "192.0.2.1/32" in four.sh(shown).stdout
     on(four, NODE2, "gnt-cluster master-failover")
     assert "192.0.2.1/32" in four.wait_for(f"{shown} | grep .")
