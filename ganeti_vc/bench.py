@@ -29,7 +29,22 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ganeti_vc import VERSION, apply, cgroups, config, destroy, files, ganeti, initext, keys, names, ready, up, view
+from ganeti_vc import (
+    VERSION,
+    apply,
+    cgroups,
+    config,
+    declare,
+    destroy,
+    files,
+    ganeti,
+    initext,
+    keys,
+    names,
+    ready,
+    up,
+    view,
+)
 from ganeti_vc.benchdata import HELPERS, NEEDED, OPERATIONS, Cost, Daemon, Idle, Result, Sample
 from ganeti_vc.config import ClusterConfig
 from ganeti_vc.errors import StepFailed, UsageError
@@ -291,7 +306,7 @@ class _Bench:
         text = initext.replace_key(cluster.config_file.read_text(), "cluster", "nodes", str(len(self._nodes) + 1))
         larger = config.parse(cluster, text)
         with apply.alone(self._progress.say), connect() as systemd:
-            up.write_config(cluster, text)
+            declare.write_config(cluster, text)
             up.bring_up(larger, systemd, Progress(quiet=True), up.Outcome(larger))
         self._nodes.append(self._spare)
         with self._measured("node-add"):
@@ -301,7 +316,7 @@ class _Bench:
 def _configure(cluster: ClusterId, nodes: int, wishes: Wishes) -> tuple[ClusterConfig, str, NodeId]:
     """A configuration for a cluster of this size, its text, and the node that may be added to it later."""
     instances = nodes * wishes.instances_per_node
-    larger, text = up.new_config(cluster, up.Wishes(nodes=nodes + 1, instances=instances))
+    larger, text = declare.new_config(cluster, declare.Wishes(nodes=nodes + 1, instances=instances))
     text = initext.replace_key(text, "cluster", "nodes", str(nodes))
     sections = {key.name: key.section for key in keys.KEYS}
     for key, value in wishes.settings.items():
@@ -314,7 +329,7 @@ def _measure(cluster: ClusterId, nodes: int, wishes: Wishes, progress: Progress)
     sample = Sample(nodes, nodes * wishes.instances_per_node, os.getloadavg()[0])
     with apply.alone(progress.say):
         made, text, spare = _configure(cluster, nodes, wishes)
-        up.write_config(cluster, text)
+        declare.write_config(cluster, text)
     try:
         bench = _Bench(made, spare, sample, wishes, progress)
         for name in wishes.operations:
@@ -348,7 +363,7 @@ def about(wishes: Wishes) -> dict[str, object]:
 def bench(cluster: ClusterId, wishes: Wishes, save: Callable[[Result], None], progress: Progress) -> Result:
     """Make and measure a cluster for each size and run; what is found is handed to `save` after each."""
     ganeti.check_installed()
-    up.check_absent(cluster, "the benchmark")
+    declare.check_absent(cluster, "the benchmark")
     result = Result(about(wishes))
     save(result)  # rather now than after an hour
     previous = signal.signal(signal.SIGTERM, signal.default_int_handler)

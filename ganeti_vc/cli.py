@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
 import logging
 import os
 import sys
@@ -15,24 +14,21 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from ganeti_vc import (
-    apply,
-    bench,
-    benchdata,
-    benchpage,
+    benchcli,
     config,
+    declare,
     destroy,
     doctor,
-    files,
     ganeti,
     inside,
     names,
     output,
     parser,
     qa,
-    restore,
     sandbox,
     sandboxed,
-    save,
+    scale,
+    snapshotcli,
     snapshots,
     status,
     sysctl,
@@ -40,18 +36,14 @@ from ganeti_vc import (
     up,
     view,
 )
+from ganeti_vc.declare import Wishes
 from ganeti_vc.errors import StepFailed, UsageError, VclusterError
-from ganeti_vc.output import Progress
 from ganeti_vc.qasuite import runs
 from ganeti_vc.systemd import connect
 
 
-def _progress(args: argparse.Namespace) -> Progress:
-    return Progress(quiet=getattr(args, "json", False))
-
-
-def _wishes(args: argparse.Namespace) -> up.Wishes:
-    return up.Wishes(
+def _wishes(args: argparse.Namespace) -> Wishes:
+    return Wishes(
         args.nodes,
         args.instances,
         args.domain,
@@ -60,14 +52,6 @@ def _wishes(args: argparse.Namespace) -> up.Wishes:
         getattr(args, "shared_key", False),
         not getattr(args, "no_verify", False),
     )
-
-
-def _show_dry_run(lines: Sequence[str], args: argparse.Namespace) -> int:
-    if args.json:
-        output.print_json({"dry_run": True, "changes": list(lines)})
-    else:
-        print("\n".join(f"would {line}" for line in lines) if lines else "nothing to do")
-    return 0
 
 
 def _report(outcome: up.Outcome, seconds: float, args: argparse.Namespace) -> int:
@@ -101,17 +85,17 @@ def master_option(outcome: up.Outcome) -> str:
 def do_up(args: argparse.Namespace) -> int:
     cluster = status.default_cluster(args.cluster)
     if args.dry_run:
-        return _show_dry_run(up.dry_run(cluster, _wishes(args)), args)
+        return output.print_dry_run(up.dry_run(cluster, _wishes(args)), args)
     begin = time.monotonic()
-    outcome = up.up(cluster, _wishes(args), _progress(args))
+    outcome = up.up(cluster, _wishes(args), output.progress(args))
     return _report(outcome, time.monotonic() - begin, args)
 
 
 def do_create(args: argparse.Namespace) -> int:
     cluster = status.default_cluster(args.cluster)
-    made = up.create(cluster, _wishes(args), args.dry_run)
+    made = declare.create(cluster, _wishes(args), args.dry_run)
     if args.dry_run:
-        return _show_dry_run([f"write {cluster.config_file}"], args)
+        return output.print_dry_run([f"write {cluster.config_file}"], args)
     if args.json:
         output.print_json({"cluster": cluster.name, "file": str(cluster.config_file), "nodes": len(made.nodes)})
     else:
@@ -213,9 +197,9 @@ def do_power(args: argparse.Namespace) -> int:
                                 "gnt-vcluster list and status show those there are") from None  # fmt: skip
         name, unit = node.name, node.target
     if args.dry_run:
-        return _show_dry_run([f"systemctl {args.command} {unit}"], args)
+        return output.print_dry_run([f"systemctl {args.command} {unit}"], args)
     method = {"start": "StartUnit", "stop": "StopUnit", "restart": "RestartUnit"}[args.command]
-    progress = _progress(args)
+    progress = output.progress(args)
     with connect() as systemd, progress.step(f"{args.command} {name}"):
         for job in systemd.jobs(method, [unit]):
             if job.result != "done" and not (args.command == "stop" and "not loaded" in job.result):
@@ -230,10 +214,12 @@ def do_power(args: argparse.Namespace) -> int:
 def do_scale(args: argparse.Namespace) -> int:
     cluster = status.default_cluster(args.cluster)
     if args.dry_run:
-        _, _, lines = up.scale_plan(cluster, args.nodes, args.join)
-        return _show_dry_run(lines, args)
+        _, _, lines = scale.scale_plan(cluster, args.nodes, args.join)
+        return output.print_dry_run(lines, args)
     begin = time.monotonic()
-    outcome = up.scale(cluster, args.nodes, up.Wishes(join=args.join, shared_key=args.shared_key), _progress(args))
+    outcome = scale.scale(
+        cluster, args.nodes, Wishes(join=args.join, shared_key=args.shared_key), output.progress(args)
+    )
     return _report(outcome, time.monotonic() - begin, args)
 
 
@@ -242,15 +228,17 @@ def do_destroy(args: argparse.Namespace) -> int:
     destroy.check_exists(cluster, args.snapshots)
     if args.dry_run:
         doomed = [one.id for one in snapshots.every(cluster)] if args.snapshots else []
-        return _show_dry_run([*map(str, destroy.steps(cluster)), *(f"delete {one.directory}" for one in doomed)], args)
+        return output.print_dry_run(
+            [*map(str, destroy.steps(cluster)), *(f"delete {one.directory}" for one in doomed)], args
+        )
     if not args.yes:
         if not sys.stdin.isatty():
             raise UsageError(f"destroying {cluster.name} removes its data", "say --yes")
         if input(f"Destroy the cluster {cluster.name} with all its data ({cluster.directory})? [y/N] ").lower() != "y":
             raise VclusterError("nothing was changed")
-    destroy.destroy(cluster, _progress(args), args.snapshots)
+    destroy.destroy(cluster, output.progress(args), args.snapshots)
     if left := snapshots.every(cluster):
-        _progress(args).say(
+        output.progress(args).say(
             f"{output.counted(len(left), 'snapshot')} of {cluster.name} kept: gnt-vcluster snapshot list"
         )
     if args.json:
@@ -262,7 +250,9 @@ def do_qa(args: argparse.Namespace) -> int:
     begin = time.monotonic()
     junit, log = (Path(name).absolute() if name else None for name in (args.junit, args.log))
     tests = runs(ganeti.version(), args.quick, args.only.split(",") if args.only else ())
-    found = qa.qa(status.default_cluster(args.cluster), tests, args.remainder, args.keep, junit, log, _progress(args))
+    found = qa.qa(
+        status.default_cluster(args.cluster), tests, args.remainder, args.keep, junit, log, output.progress(args)
+    )
     counts = {outcome: sum(result.outcome == outcome for result in found)
               for outcome in ("passed", "failed", "not applicable", "skipped")}  # fmt: skip
     seconds = time.monotonic() - begin
@@ -275,54 +265,6 @@ def do_qa(args: argparse.Namespace) -> int:
     return 1 if counts["failed"] else 0
 
 
-def _saved(name: str) -> benchdata.Result:
-    hint = "gnt-vcluster bench --save FILE makes one"
-    try:
-        return benchdata.Result.from_document(json.loads(Path(name).read_text()), name)
-    except OSError as err:
-        raise VclusterError(f"cannot read {name}: {err.strerror}", hint) from None
-    except (ValueError, AttributeError):
-        raise VclusterError(f"{name} is no JSON document", hint) from None
-
-
-def do_bench(args: argparse.Namespace) -> int:
-    if args.html:
-        benchpage.check()
-    if args.compare:
-        if args.save:
-            raise UsageError("--compare measures nothing that could be saved", "leave out --save")
-        results = [_saved(name) for name in args.compare]
-        columns, rows = benchdata.COMPARED, benchdata.compare(*results)
-        cells = benchdata.compared_cells(rows)
-        document: dict[str, object] = {"a": results[0].about, "b": results[1].about, "comparison": rows}
-    else:
-        wishes = bench.Wishes(args.sizes, args.instances_per_node, args.runs, bench.operations(args.only), args.idle,
-                              bench.settings(args.setting))  # fmt: skip
-        results = [bench.bench(status.default_cluster(args.cluster), wishes, lambda found: _write_bench([found], args),
-                               _progress(args))]  # fmt: skip
-        columns, cells = benchdata.table(results[0])
-        document = results[0].document()
-    _write_bench(results, args)
-    if args.json:
-        output.print_json(document)
-        return 0
-    for mark, result in zip(("A: ", "B: ") if args.compare else ("",), results, strict=True):
-        print(mark + benchdata.summary(result))
-    output.print_table(columns, cells)
-    for line in benchdata.remarks(results):
-        print(line)
-    return 0
-
-
-def _write_bench(results: Sequence[benchdata.Result], args: argparse.Namespace) -> None:
-    """The files that are asked for."""
-    if args.html:
-        files.write(Path(args.html), benchpage.page(results))
-    if args.save:
-        text = json.dumps({"schema": output.SCHEMA, **results[0].document()}, indent=1)
-        files.write(Path(args.save), f"{text}\n")
-
-
 def do_doctor(args: argparse.Namespace) -> int:
     fixes: list[doctor.Raise] = []
     with connect() as systemd:
@@ -331,101 +273,24 @@ def do_doctor(args: argparse.Namespace) -> int:
             wanted = doctor.checked(doctor.raises(report.rows, sysctl.kept()))
             for one in wanted:
                 if one.refused:
-                    _progress(args).say(str(one))
-            return _show_dry_run(doctor.fix_lines(wanted), args)
+                    output.progress(args).say(str(one))
+            return output.print_dry_run(doctor.fix_lines(wanted), args)
         if args.fix:
             fixes = doctor.fix(report)
             for one in fixes:
-                _progress(args).say(str(one))
+                output.progress(args).say(str(one))
             if not fixes:
-                _progress(args).say("there is nothing to raise")
+                output.progress(args).say("there is nothing to raise")
             report = doctor.examine(systemd, args.nodes, args.instances)
     if args.json:
         output.print_json({**report.document(), "fixes": [asdict(one) for one in fixes]})
     else:
         output.print_listing(doctor.FIELDS, report.table(), args)
         sys.stdout.flush()
-        _progress(args).say(report.summary())
+        output.progress(args).say(report.summary())
     if report.failures:
         raise report.error()
     return 0
-
-
-def _snapshot_of(args: argparse.Namespace, name: str) -> names.SnapshotId:
-    if not names.is_snapshot_name(name):
-        raise UsageError(f"{name!r} cannot name a snapshot", "use letters, digits and _.+-, at most 64")
-    return status.default_cluster(args.cluster).snapshot(name)
-
-
-def do_save(args: argparse.Namespace) -> int:
-    snapshot = _snapshot_of(args, args.name)
-    if args.dry_run:
-        return _show_dry_run(save.dry_run(snapshot), args)
-    begin = time.monotonic()
-    saved = save.save(snapshot, args.live, _progress(args))
-    seconds, about = time.monotonic() - begin, saved.snapshot.about
-    if args.json:
-        output.print_json({**saved.snapshot.document(), "seconds": round(seconds, 2),
-                           "stood_still": round(saved.stood_still, 2)})  # fmt: skip
-    else:
-        stood_still = f", in which the nodes stood still for {saved.stood_still:.2f} s" if saved.stood_still else ""
-        print(f"Snapshot {snapshot.name} of {snapshot.cluster.name} is saved: {output.counted(about.nodes, 'node')}, "
-              f"{about.size / 2**20:.0f} MiB ({seconds:.1f} s{stood_still}).")  # fmt: skip
-    return 0
-
-
-def do_restore(args: argparse.Namespace) -> int:
-    snapshot = _snapshot_of(args, args.name)
-    keep = _snapshot_of(args, args.keep).name if args.keep else ""
-    if args.dry_run:
-        return _show_dry_run(restore.dry_run(snapshot, keep, not args.no_start), args)
-    begin = time.monotonic()
-    outcome = restore.restore(snapshot, keep, not args.no_start, _progress(args))
-    seconds = time.monotonic() - begin
-    if args.json:
-        output.print_json({**outcome.document(), "snapshot": snapshot.name, "seconds": round(seconds, 1)})
-    else:
-        print(f"Cluster {snapshot.cluster.name} is what it was in {snapshot.name}: "
-              f"{output.counted(len(outcome.cluster.nodes), 'node')} ({seconds:.1f} s).")  # fmt: skip
-    return 0
-
-
-def do_snapshots(args: argparse.Namespace) -> int:
-    with files.try_lock(names.CONFIG_DIR) as nobody_works:
-        if nobody_works:
-            snapshots.clean()
-    cluster = None if args.cluster is None else status.default_cluster(args.cluster)
-    found = snapshots.every(cluster)
-    if cluster and not (found or config.exists(cluster) or cluster.directory.exists()):
-        raise VclusterError(f"there is no cluster {cluster.name} and no snapshot of it",
-                            "gnt-vcluster list and gnt-vcluster snapshot list show those there are")  # fmt: skip
-    if args.json:
-        output.print_json({"snapshots": [snapshot.document() for snapshot in found]})
-    else:
-        output.print_listing(snapshots.FIELDS, [snapshot.row() for snapshot in found], args)
-    return 0
-
-
-def do_delete(args: argparse.Namespace) -> int:
-    snapshot = _snapshot_of(args, args.name)
-    snapshots.load(snapshot)
-    if args.dry_run:
-        return _show_dry_run([f"delete {snapshot.directory}"], args)
-    with apply.alone(_progress(args).say):
-        snapshots.clean()
-        snapshots.delete(snapshots.load(snapshot).id)
-    if args.json:
-        output.print_json({"snapshot": snapshot.name, "cluster": snapshot.cluster.name, "deleted": True})
-    return 0
-
-
-SNAPSHOT_ACTIONS: dict[str, Callable[[argparse.Namespace], int]] = {
-    "save": do_save, "restore": do_restore, "list": do_snapshots, "delete": do_delete,
-}  # fmt: skip
-
-
-def do_snapshot(args: argparse.Namespace) -> int:
-    return SNAPSHOT_ACTIONS[args.action](args)
 
 
 def do_run(args: argparse.Namespace) -> int:
@@ -435,14 +300,14 @@ def do_run(args: argparse.Namespace) -> int:
     if args.snapshot and (args.nodes or args.instances):
         raise UsageError("--nodes and --instances do not go together with --from", "a snapshot has its own")
     found = snapshots.find(args.snapshot).id if args.snapshot else None
-    return throwaway.run(argv, throwaway.wishes_for(args.nodes, args.instances), found, _progress(args))
+    return throwaway.run(argv, throwaway.wishes_for(args.nodes, args.instances), found, output.progress(args))
 
 
 COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "up": do_up, "create": do_create, "status": do_status, "list": do_list, "exec": do_exec, "shell": do_shell,
     "logs": do_logs, "start": do_power, "stop": do_power, "restart": do_power, "scale": do_scale,
-    "destroy": do_destroy, "doctor": do_doctor, "qa": do_qa, "bench": do_bench,
-    "snapshot": do_snapshot, "run": do_run, "sandbox": sandboxed.do_sandbox,
+    "destroy": do_destroy, "doctor": do_doctor, "qa": do_qa, "bench": benchcli.do_bench,
+    "snapshot": snapshotcli.do_snapshot, "run": do_run, "sandbox": sandboxed.do_sandbox,
 }  # fmt: skip
 
 

@@ -48,16 +48,20 @@ def destroy(cluster: ClusterId, progress: Progress, with_snapshots: bool = False
     with apply.alone(progress.say):
         check_exists(cluster, with_snapshots)
         *todo, last = steps(cluster)
+        is_last = set(config.declared()) <= {cluster}
         with connect() as systemd, progress.step(f"removing {cluster.name}", total=len(todo)) as advance:
             with files.lock(names.STATE_DIR):
                 apply.apply_all(todo, systemd, advance)
-            # Without the lock: the manager takes it to take its traces away.
-            if set(config.declared()) <= {cluster}:
+                if not is_last:
+                    apply.apply(last, systemd)
+            if is_last:
+                # Without the lock: the manager takes it to take its traces away.
                 stop_everything(systemd)
+                # Again, for a manager that had been killed and came back in between has found the configuration.
+                apply.apply_all(steps(cluster), systemd)
             if with_snapshots:
                 for snapshot in snapshots.every(cluster):
                     snapshots.delete(snapshot.id)
-            apply.apply(last, systemd)
         cluster.throwaway.unlink(missing_ok=True)
         files.remove_empty(names.RUNS_DIR)
 
@@ -84,6 +88,13 @@ def remove_all(systemd: Systemd | None) -> None:
 
     `systemd` is None where the machine was not booted with it; then nothing can be running.
     """
+    _unlink_all(systemd)
+    if systemd is not None:
+        stop_everything(systemd)
+        _unlink_all(systemd)  # again, as in destroy
+
+
+def _unlink_all(systemd: Systemd | None) -> None:
     observed = apply.observe({})
     for cluster in sorted(plan.known_clusters(observed) | set(config.declared())):
         todo = plan.cluster_gone(cluster, observed, last=True)
@@ -93,8 +104,6 @@ def remove_all(systemd: Systemd | None) -> None:
                 apply.apply(step, systemd)  # type: ignore[arg-type]
         else:
             apply.apply_all(todo, systemd)
-    if systemd is not None:
-        stop_everything(systemd)
 
 
 def undo(systemd: Systemd, on_step: Callable[[Step], None] = lambda _: None) -> None:

@@ -68,6 +68,19 @@ def print_json(document: Mapping[str, object]) -> None:
     print(json.dumps({"schema": SCHEMA, **document}, indent=2, default=str))
 
 
+def progress(args: argparse.Namespace) -> Progress:
+    return Progress(quiet=getattr(args, "json", False))
+
+
+def print_dry_run(lines: Sequence[str], args: argparse.Namespace) -> int:
+    """What a command would do, a line each. Returns its exit status."""
+    if args.json:
+        print_json({"dry_run": True, "changes": list(lines)})
+    else:
+        print("\n".join(f"would {line}" for line in lines) if lines else "nothing to do")
+    return 0
+
+
 def print_listing(fields: Mapping[str, str], rows: Sequence[Mapping[str, object]], args: argparse.Namespace) -> None:
     """A table with the options of gnt-*: -o names fields, with commas, or "+name,..." more than the default ones.
 

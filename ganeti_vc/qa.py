@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from ganeti_vc import apply, config, destroy, files, initext, up
+from ganeti_vc import apply, config, declare, destroy, files, initext, up
 from ganeti_vc.config import ClusterConfig
 from ganeti_vc.errors import VclusterError
 from ganeti_vc.names import GANETI_PYTHON, ClusterId
@@ -37,10 +37,10 @@ NODES = 4  #: evacuation and re-creation need three; one more for what is taken 
 def _make(cluster: ClusterId, progress: Progress) -> ClusterConfig:
     """A cluster that is there and not initialised. Its remote API is on the first node, where the suite looks for it."""
     with apply.alone(progress.say), connect() as systemd:
-        made, text = up.new_config(cluster, up.Wishes(nodes=NODES))
+        made, text = declare.new_config(cluster, declare.Wishes(nodes=NODES))
         text = initext.replace_key(text, "daemons", "rapi", f"-b {made.nodes[0].address}")
         made = config.parse(cluster, text)
-        up.write_config(cluster, text)
+        declare.write_config(cluster, text)
         up.bring_up(made, systemd, progress, up.Outcome(made))
         for node in made.nodes:
             (node.id.rootdir / "srv/ssh").mkdir(mode=0o700)
@@ -108,7 +108,7 @@ def qa(
         files.write(path, "")  # rather now than after twenty minutes
     clusters = [ClusterId(cluster.name + (str(number) if number > 1 else "")) for number in range(1, len(tests) + 1)]
     for one in clusters:
-        up.check_absent(one, "the QA suite")
+        declare.check_absent(one, "the QA suite")
     made = [_make(one, progress) for one in clusters]
 
     def run(made: ClusterConfig, switches: Mapping[str, bool]) -> list[Result]:

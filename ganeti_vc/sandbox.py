@@ -16,7 +16,6 @@ import pwd
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -32,16 +31,6 @@ from ganeti_vc.process import reason
 DEFAULT = "default"
 #: How long its owner gives a sandbox to end.
 STOP_TIMEOUT = 120
-
-FIELDS = {
-    "sandbox": "Sandbox",
-    "state": "State",
-    "system": "System",
-    "pid": "PID",
-    "owner": "Owner",
-    "memory": "Memory",
-    "disk": "Disk",
-}
 
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?")
 
@@ -141,23 +130,6 @@ class Sandbox:
         """Its PID 1, as seen from here; 0 when it is not booted."""
         return self._recorded()[1]
 
-    def row(self) -> dict[str, object]:
-        leader = self.leader
-        state = "running" if leader else "changing" if self.is_owned else "stopped"
-        try:
-            system = trees.suite_of(self.base) if self.base else "host"
-        except VclusterError:
-            system = "damaged"
-        return {
-            "sandbox": self.name,
-            "state": state,
-            "system": system,
-            "pid": leader or None,
-            "owner": owner(self) if leader else None,
-            "memory": _memory(leader) if leader else None,
-            "disk": _disk(self.directory),
-        }
-
 
 def every() -> list[Sandbox]:
     """Those there are."""
@@ -167,20 +139,6 @@ def every() -> list[Sandbox]:
             if _NAME.fullmatch(path.name) and Sandbox(path.name).exists
         )  # fmt: skip
     return []
-
-
-def _disk(directory: Path) -> str:
-    done = subprocess.run(container.in_own_mapping("du", "-sh", str(directory)), capture_output=True, text=True)
-    return done.stdout.split()[0] if done.stdout else "-"
-
-
-def _memory(leader: int) -> str | None:
-    """What its control group has, where the controller is delegated."""
-    with contextlib.suppress(OSError, container.ContainerError):
-        for parent in container.group_of(leader).parents:
-            if parent.name.startswith("gnt-vcluster-"):
-                return f"{int((parent / 'memory.current').read_text()) / 2**20:.0f}M"
-    return None
 
 
 # -- the user's manager --
@@ -418,45 +376,3 @@ def command(sandbox: Sandbox, argv: Sequence[str], variables: Mapping[str, str] 
     argv = ["setpriv", "--pdeathsig", "TERM", "--", *argv]
     kept = {name: os.environ[name] for name in ("TERM", "COLUMNS", "LINES", "COLORTERM") if name in os.environ}
     return container.enter(leader, argv, {**kept, **(variables or {})})
-
-
-def _forget(path: str) -> None:
-    """Remove a socket nobody listens on any more."""
-    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as sock:
-        try:
-            sock.connect(path)
-        except ConnectionRefusedError:
-            os.unlink(path)
-
-
-def forward(sandbox: Sandbox, listen: str, target: str) -> None:
-    """Become a process that hands connections to `listen` on to HOST:PORT inside. Returns only by an exception.
-
-    The socket is made out here and stays here; what accepts on it is inside.
-    """
-    host, _, port = target.rpartition(":")
-    if not host or not port.isdecimal() or not 0 < int(port) < 65536:
-        raise UsageError(f"{target!r} is no HOST:PORT", "for example cluster.example.com:5080")
-    command(sandbox, [])  # before a socket is made, whether there is anything behind it
-    if "/" in listen:
-        _forget(listen)
-        sock = socket.socket(socket.AF_UNIX)
-        address: str | tuple[str, int] = listen
-        os.umask(0o177)
-    else:
-        if not listen.isdecimal() or not 0 < int(listen) < 65536:
-            raise UsageError(f"{listen!r} is no port and no path", "give a port of 127.0.0.1, or a path with a /")
-        sock = socket.socket(socket.AF_INET)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        address = ("127.0.0.1", int(listen))
-    try:
-        sock.bind(address)
-    except OSError as err:
-        raise VclusterError(f"cannot listen on {listen}: {err.strerror or err}", "give another one") from None
-    sock.listen()
-    # As systemd would hand it over (sd_listen_fds(3)).
-    os.dup2(sock.fileno(), 3)
-    os.set_inheritable(3, True)  # dup2 leaves it alone, if it is the same
-    script = 'LISTEN_FDS=1 LISTEN_PID=$$ exec /lib/systemd/systemd-socket-proxyd "$0"'
-    argv = command(sandbox, ["sh", "-c", script, target])
-    os.execvp(argv[0], argv)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import secrets
@@ -14,7 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from ganeti_vc import output, rootless, sandbox
+from ganeti_vc import container, forwarding, output, rootless, sandbox, trees
 from ganeti_vc.errors import UsageError, VclusterError
 from ganeti_vc.features import Feature
 from ganeti_vc.output import PROGRAM_VARIABLE, Progress
@@ -115,6 +116,48 @@ def _print(found: Sequence[Feature], args: argparse.Namespace) -> None:
 
 # -- gnt-vcluster sandbox --
 
+FIELDS = {
+    "sandbox": "Sandbox",
+    "state": "State",
+    "system": "System",
+    "pid": "PID",
+    "owner": "Owner",
+    "memory": "Memory",
+    "disk": "Disk",
+}
+
+
+def _row(box: Sandbox) -> dict[str, object]:
+    leader = box.leader
+    state = "running" if leader else "changing" if box.is_owned else "stopped"
+    try:
+        system = trees.suite_of(box.base) if box.base else "host"
+    except VclusterError:
+        system = "damaged"
+    return {
+        "sandbox": box.name,
+        "state": state,
+        "system": system,
+        "pid": leader or None,
+        "owner": sandbox.owner(box) if leader else None,
+        "memory": _memory(leader) if leader else None,
+        "disk": _disk(box.directory),
+    }
+
+
+def _disk(directory: Path) -> str:
+    done = subprocess.run(container.in_own_mapping("du", "-sh", str(directory)), capture_output=True, text=True)
+    return done.stdout.split()[0] if done.stdout else "-"
+
+
+def _memory(leader: int) -> str | None:
+    """What its control group has, where the controller is delegated."""
+    with contextlib.suppress(OSError, container.ContainerError):
+        for parent in container.group_of(leader).parents:
+            if parent.name.startswith("gnt-vcluster-"):
+                return f"{int((parent / 'memory.current').read_text()) / 2**20:.0f}M"
+    return None
+
 
 def check(box: Sandbox) -> None:
     """Raises VclusterError when this machine has not what booting it needs."""
@@ -139,7 +182,7 @@ def _start(box: Sandbox, args: argparse.Namespace) -> int:
         check(box)
     started = sandbox.start(box, progress, args.suite or "", args.deb or "")
     if args.json:
-        output.print_json(box.row())
+        output.print_json(_row(box))
     else:
         print(f"The sandbox {box.name} {'runs' if started else 'runs already'}: gnt-vcluster --sandbox={box.name} up")
         _notice(box, progress)
@@ -161,11 +204,11 @@ def _exec(box: Sandbox, args: argparse.Namespace) -> int:
 def _status(box: Sandbox, args: argparse.Namespace) -> int:
     if args.box is not None:
         box.check_exists()
-    rows = [one.row() for one in (sandbox.every() if args.box is None else [box])]
+    rows = [_row(one) for one in (sandbox.every() if args.box is None else [box])]
     if args.json:
         output.print_json({"sandboxes": rows})
     else:
-        output.print_listing(sandbox.FIELDS, rows, args)
+        output.print_listing(FIELDS, rows, args)
     return 0 if args.box is None or rows[0]["state"] == "running" else 1
 
 
@@ -191,7 +234,7 @@ def _remove(box: Sandbox, args: argparse.Namespace) -> int:
 
 
 def _forward(box: Sandbox, args: argparse.Namespace) -> int:
-    sandbox.forward(box, args.listen, args.target)
+    forwarding.forward(box, args.listen, args.target)
     return 1
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from ganeti_vc import apply, destroy, inside, names, restore, up
 from ganeti_vc.addresses import many_networks
+from ganeti_vc.declare import Wishes
 from ganeti_vc.errors import StepFailed, VclusterError
 from ganeti_vc.files import remove_empty, try_lock
 from ganeti_vc.names import ClusterId, NodeId, SnapshotId
@@ -84,7 +85,7 @@ def _is_free(path: Path) -> bool:
         return free
 
 
-def run(argv: Sequence[str], wishes: up.Wishes, snapshot: SnapshotId | None, progress: Progress) -> int:
+def run(argv: Sequence[str], wishes: Wishes, snapshot: SnapshotId | None, progress: Progress) -> int:
     """Run a command on the master of a new cluster, or of one that is restored. Returns its exit status."""
     clean(progress)
     # Without a '-', for which systemd would make a slice that is left over.
@@ -99,7 +100,7 @@ def run(argv: Sequence[str], wishes: up.Wishes, snapshot: SnapshotId | None, pro
         claim.end(progress)
 
 
-def _master(claim: Claim, wishes: up.Wishes, snapshot: SnapshotId | None, progress: Progress) -> NodeId:
+def _master(claim: Claim, wishes: Wishes, snapshot: SnapshotId | None, progress: Progress) -> NodeId:
     """Bring the cluster up. Returns its master."""
     if snapshot:
         outcome = restore.restore(snapshot, "", True, progress, first=claim.take)
@@ -115,9 +116,9 @@ def _master(claim: Claim, wishes: up.Wishes, snapshot: SnapshotId | None, progre
     return outcome.master
 
 
-def wishes_for(nodes: int | None, instances: int | None) -> up.Wishes:
+def wishes_for(nodes: int | None, instances: int | None) -> Wishes:
     """What to ask `up` for: there may be many such clusters at the same time."""
-    return up.Wishes(nodes, instances, networks=tuple(many_networks(nodes or 3, max(10, instances or 0))))
+    return Wishes(nodes, instances, networks=tuple(many_networks(nodes or 3, max(10, instances or 0))))
 
 
 @contextlib.contextmanager

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""up, create, scale: from a configuration to an initialised, verified, running cluster.
+"""up: from a configuration to an initialised, verified, running cluster.
 
 Every function here may be interrupted at any point and called again: it looks at what is there and
 does what is missing.
@@ -8,19 +8,15 @@ does what is missing.
 from __future__ import annotations
 
 import logging
-import shlex
 import shutil
-from collections.abc import Iterable
 from dataclasses import dataclass, field
-from ipaddress import ip_address
 
 from ganeti_vc import (
     apply,
     config,
+    declare,
     files,
     ganeti,
-    initext,
-    keys,
     manager,
     names,
     network,
@@ -29,13 +25,13 @@ from ganeti_vc import (
     seeding,
     volumes,
 )
-from ganeti_vc.addresses import DEFAULT_NETWORKS, AddressPlan, Network
 from ganeti_vc.capacity import SPACE, SPACE_PER_NODE
-from ganeti_vc.config import ClusterConfig, NodeConfig, key_error
-from ganeti_vc.errors import ConfigError, StepFailed, VclusterError
+from ganeti_vc.config import ClusterConfig, NodeConfig
+from ganeti_vc.declare import NO_WISHES, Wishes
+from ganeti_vc.errors import StepFailed, VclusterError
 from ganeti_vc.names import ClusterId, NodeId
 from ganeti_vc.output import Progress, counted
-from ganeti_vc.steps import Discard, Step
+from ganeti_vc.steps import Step
 from ganeti_vc.systemd import Systemd, connect
 
 log = logging.getLogger(__name__)
@@ -64,116 +60,7 @@ class Outcome:
         }
 
 
-@dataclass(frozen=True)
-class Wishes:
-    """What the options of `up` and `create` ask for; None: not said."""
-
-    nodes: int | None = None
-    instances: int | None = None
-    domain: str | None = None
-    network: str | None = None
-    join: str = "auto"  #: how nodes and instances get into the cluster: auto, ganeti or seeding
-    shared_key: bool = False
-    verify: bool = True
-    networks: tuple[Network, ...] = DEFAULT_NETWORKS  #: to choose from when none is asked for
-
-
-NO_WISHES = Wishes()
-
-
-def new_config(cluster: ClusterId, wishes: Wishes) -> tuple[ClusterConfig, str]:
-    """A configuration for a cluster that has none yet: checked against everything, not written.
-
-    What is not said is chosen: the domain is the cluster's name unless it is `default`, the network
-    the first usual one that is free and large enough.
-    """
-    others, unreadable = config.readable(other for other in config.declared() if other != cluster)
-    for other, err in unreadable.items():
-        log.warning("left out of the check for overlaps: the cluster %s: %s", other.name, err)
-    nodes = 3 if wishes.nodes is None else wishes.nodes
-    instances = max(10, wishes.instances or 0)
-    domain = wishes.domain if wishes.domain is not None else ("" if cluster.name == "default" else cluster.name)
-    values = {"nodes": str(nodes), "instances": str(instances), "domain": domain}
-    if not domain:
-        del values["domain"]
-    own = [str(net) for net in wishes.networks if AddressPlan(net).fits(nodes, instances)]
-    networks = [wishes.network] if wishes.network else own or [str(DEFAULT_NETWORKS[-1])]
-    problem: ConfigError | None = None
-    observed = apply.observe({})
-    for candidate in networks:
-        text = keys.render({**values, "network": candidate})
-        try:
-            made = config.parse(cluster, text, written=False)
-            config.check_against(made, others)
-            _check_recorded(made, unreadable)
-            plan.check_host(made, observed)
-        except ConfigError as err:
-            # A network of the user's choice is refused; of ours, the next one is tried.
-            problem = problem or err
-            if "network" not in err.message:
-                raise
-        else:
-            _check_instances(made, wishes)
-            return made, text
-    assert problem
-    if wishes.network or not own:
-        raise problem
-    listed = ", ".join(own) if len(own) <= len(DEFAULT_NETWORKS) else f"{own[0]} to {own[-1]}"
-    raise ConfigError(f"new cluster {cluster.name}: no network is free of those taken by default: {listed}",
-                      "give another one (--network CIDR), or destroy a cluster")  # fmt: skip
-
-
-def _check_recorded(made: ClusterConfig, clusters: Iterable[ClusterId]) -> None:
-    """Refuse networks of clusters whose files cannot be read: Ganeti has recorded the addresses of their nodes."""
-    for other in clusters:
-        recorded = ganeti.initialised(other)
-        for name, address in recorded.nodes.items() if recorded else ():
-            for net in made.networks:
-                if ip_address(address) in net:
-                    raise key_error(made, "network", f"{net} has the address {address} of {name} of the cluster {other.name}",
-                                    "give each cluster a network of its own (--network)")  # fmt: skip
-
-
-def _check_instances(made: ClusterConfig, wishes: Wishes) -> None:
-    if (wishes.instances or 0) > len(made.instances):
-        raise key_error(made, "instances", f"there are names for {len(made.instances)} instances, "
-                        f"not for {wishes.instances}", "raise it, then: systemctl reload ganeti-vcluster")  # fmt: skip
-
-
-def existing_config(cluster: ClusterId, wishes: Wishes) -> ClusterConfig:
-    """The configuration of a cluster that has one; raises ConfigError where the options contradict it."""
-    made = config.load(cluster)
-    # The other clusters that can be read: a broken neighbour is its own problem.
-    others = [loaded for other, loaded in manager.read_configs()[0].items() if other != cluster]
-    config.check_against(made, others)
-    suffix = made.name.partition(".")[2]
-    for option, wish, actual, hint in (
-        ("--nodes", wishes.nodes, len(made.nodes), f"use: gnt-vcluster scale {cluster.name} --nodes {wishes.nodes}"),
-        ("--domain", wishes.domain, suffix, "destroy the cluster first, or leave the option out"),
-        ("--network", wishes.network, str(made.network), "destroy the cluster first, or leave the option out"),
-    ):
-        if wish is not None and wish != actual:
-            raise ConfigError(f"{option} {shlex.quote(str(wish))}: the cluster {cluster.name} has {actual or 'none'} "
-                              f"in {cluster.config_file}", hint)  # fmt: skip
-    _check_instances(made, wishes)
-    return made
-
-
-def check_absent(cluster: ClusterId, who: str) -> None:
-    """Raises VclusterError when a cluster that `who` wants to make for itself is there already."""
-    if config.exists(cluster) or cluster.directory.exists():
-        raise VclusterError(f"the cluster {cluster.name} exists, and {who} makes one of its own",
-                            f"name another, or: gnt-vcluster destroy {cluster.name}")  # fmt: skip
-
-
-def write_config(cluster: ClusterId, text: str) -> None:
-    try:
-        files.write(cluster.config_file, text)
-    except OSError as err:
-        raise StepFailed(f"cannot write {cluster.config_file}: {err.strerror}") from err
-
-
-def _check_machine(made: ClusterConfig, wishes: Wishes = NO_WISHES) -> None:
+def check_machine(made: ClusterConfig, wishes: Wishes = NO_WISHES) -> None:
     """Refuse a disk that is full: Ganeti's jobs do not fail there, they hang. And a kernel that lacks what is asked for."""
     if any(node.volume_group for node in made.nodes):
         volumes.check_kernel()
@@ -184,24 +71,13 @@ def _check_machine(made: ClusterConfig, wishes: Wishes = NO_WISHES) -> None:
                             "free some, or mount a larger file system there")  # fmt: skip
 
 
-def create(cluster: ClusterId, wishes: Wishes, dry_run: bool = False) -> ClusterConfig:
-    """Write the configuration file of a new cluster, nothing else; with `dry_run`, not even that."""
-    if config.exists(cluster):
-        raise ConfigError(f"the cluster {cluster.name} exists already: {cluster.config_file}",
-                          f"start it with: gnt-vcluster up {cluster.name}")  # fmt: skip
-    made, text = new_config(cluster, wishes)
-    if not dry_run:
-        write_config(cluster, text)
-    return made
-
-
 def dry_run(cluster: ClusterId, wishes: Wishes) -> list[str]:
     """What `up` would do, a line each."""
     lines = []
     if config.exists(cluster):
-        made = existing_config(cluster, wishes)
+        made = declare.existing_config(cluster, wishes)
     else:
-        made, _ = new_config(cluster, wishes)
+        made, _ = declare.new_config(cluster, wishes)
         lines.append(f"write {cluster.config_file}")
     lines += [str(step) for step in steps_for(made)]
     return [*lines, *ganeti_steps(made, wishes)]
@@ -333,16 +209,16 @@ def up(cluster: ClusterId, wishes: Wishes, progress: Progress) -> Outcome:
     ganeti.check_installed()
     with apply.alone(progress.say), connect() as systemd:
         if config.exists(cluster):
-            made = existing_config(cluster, wishes)
-            _check_machine(made, wishes)
+            made = declare.existing_config(cluster, wishes)
+            check_machine(made, wishes)
             adopt(cluster)
             outcome = Outcome(made)
         else:
-            made, text = new_config(cluster, wishes)
-            _check_machine(made, wishes)
-            write_config(cluster, text)
+            made, text = declare.new_config(cluster, wishes)
+            check_machine(made, wishes)
+            declare.write_config(cluster, text)
             outcome = Outcome(made, [f"write {cluster.config_file}"])
-        return _finish(made, wishes, systemd, progress, outcome)
+        return finish(made, wishes, systemd, progress, outcome)
 
 
 def adopt(cluster: ClusterId) -> None:
@@ -352,7 +228,7 @@ def adopt(cluster: ClusterId) -> None:
             cluster.throwaway.unlink()
 
 
-def _finish(made: ClusterConfig, wishes: Wishes, systemd: Systemd, progress: Progress, outcome: Outcome) -> Outcome:
+def finish(made: ClusterConfig, wishes: Wishes, systemd: Systemd, progress: Progress, outcome: Outcome) -> Outcome:
     instances = wanted_instances(made, wishes)
     nodes, missing = _missing(made, instances)
     if seeding.wanted(wishes.join, nodes, missing):
@@ -405,74 +281,3 @@ def _seed(
         ganeti.command(master, str(ganeti.DAEMON_UTIL), "stop-all")
         seeding.seed(master, seeding.document(made, nodes, instances, shared_key))
     outcome.changes.append(f"write {_both(nodes, instances)} into {master.data_dir}/config.data")
-
-
-def _with_nodes(cluster: ClusterId, count: int) -> str:
-    """The text of the configuration file with another number of nodes; nothing else in it changes."""
-    text = cluster.config_file.read_text()
-    changed = initext.replace_key(text, "cluster", "nodes", str(count))
-    config.parse(cluster, changed)
-    return changed
-
-
-def scale_plan(cluster: ClusterId, count: int, join: str) -> tuple[ClusterConfig, str, list[str]]:
-    """The present configuration, the text of the coming one, and what has to be done."""
-    made = config.load(cluster)
-    text = _with_nodes(cluster, count)
-    coming = config.parse(cluster, text)
-    present = {node.id.name for node in made.nodes}
-    wanted = {node.id.name for node in coming.nodes}
-    lines = [f"gnt-node remove {node.id.name}" for node in reversed(made.nodes) if node.id.name not in wanted]
-    lines += [f"set nodes = {count} in {cluster.config_file}"] if wanted != present else []
-    more = [node.id.name for node in coming.nodes if node.id.name not in present]
-    if seeding.wanted(join, more, []):
-        lines.append(f"write {counted(len(more), 'node')} into Ganeti's configuration")
-    else:
-        lines += [f"gnt-node add {name}" for name in more]
-    return made, text, lines
-
-
-def scale(cluster: ClusterId, count: int, wishes: Wishes, progress: Progress) -> Outcome:
-    """More or fewer nodes. Surplus nodes leave from the last one on; they must be empty and not the master."""
-    ganeti.check_installed()
-    with apply.alone(progress.say), connect() as systemd:
-        made, text, _ = scale_plan(cluster, count, wishes.join)
-        coming = config.parse(cluster, text)
-        _check_machine(coming)
-        outcome = Outcome(coming)
-        surplus = made.nodes[count:]
-        if surplus:
-            _leave(made, coming, systemd, progress, outcome)
-        if text != cluster.config_file.read_text():
-            write_config(cluster, text)
-            outcome.changes.append(f"set nodes = {count}")
-        _finish(coming, wishes, systemd, progress, outcome)
-        for node in surplus:
-            apply.apply_all([Discard(node.id.rootdir)], systemd)
-        return outcome
-
-
-def _leave(made: ClusterConfig, coming: ClusterConfig, systemd: Systemd, progress: Progress, outcome: Outcome) -> None:
-    """`gnt-node remove` for the surplus nodes Ganeti knows, after a look at all of them."""
-    master = ganeti.master_of(node.id for node in made.nodes)
-    if master is None:
-        return
-    surplus = [node.id for node in made.nodes if node not in coming.nodes]
-    if master in surplus:
-        raise VclusterError(f"{master.name} is the master and cannot be removed",
-                            f"first: gnt-vcluster exec {made.nodes[0].id.name} -- gnt-cluster master-failover")  # fmt: skip
-    bring_up(made, systemd, progress, outcome)
-    known = ganeti.node_names(master)
-    leaving = [node for node in reversed(surplus) if node.name in known]
-    for node in leaving:
-        there = ganeti.instances_on(master, node)
-        if there:
-            raise VclusterError(f"{node.name} has the instance {there[0]}" + (" and others" if there[1:] else ""),
-                                f"first move or remove it, for example: gnt-vcluster exec {master.name} -- "
-                                f"gnt-node evacuate -f {node.name}")  # fmt: skip
-    if leaving:
-        with progress.step("gnt-node remove", total=len(leaving)) as advance:
-            for node in leaving:
-                ganeti.node_remove(master, node)
-                outcome.changes.append(f"gnt-node remove {node.name}")
-                advance()

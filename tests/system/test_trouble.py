@@ -312,6 +312,14 @@ def test_destroy_while_the_manager_is_dead(machine: Machine, untouched: str) -> 
     assert difference(untouched, fingerprint(machine)) == []
 
 
+def test_destroy_while_the_manager_reloads(machine: Machine, untouched: str) -> None:
+    """It waits for the lock then, and finds the configuration, which goes last."""
+    machine.run(*UP)
+    machine.sh(f"gnt-vcluster destroy --yes & while [ -e {DATA}/node1/var/run/ganeti/socket/ganeti-query ]; do :; done;"
+               "systemctl kill -s HUP --kill-whom=main ganeti-vcluster; wait $!")  # fmt: skip
+    assert difference(untouched, fingerprint(machine)) == []
+
+
 def test_destroy_interrupted_goes_on(machine: Machine, untouched: str) -> None:
     for condition in (f"test ! -e {DATA}/node1/var/run/ganeti/socket/ganeti-query", f"test ! -e {DATA}"):
         machine.run(*UP)

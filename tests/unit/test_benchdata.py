@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ganeti_vc import bench, benchdata, benchpage, cli, output
+from ganeti_vc import bench, benchcli, benchdata, benchpage, cli, output
 from ganeti_vc.benchdata import CPU, IDLE, IDLE_EACH, MEMORY, WALL, Cost, Daemon, Idle, Quantity, Result, Sample
 from ganeti_vc.errors import UsageError, VclusterError
 
@@ -150,4 +150,4 @@ def test_a_saved_file_that_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "text").write_text("text")
     for name, word in (("none", "No such file"), ("text", "no JSON document"), ("", "directory")):
         with pytest.raises(VclusterError, match=f"{tmp_path / name}.*{word}.*--save FILE makes one"):
-            cli.do_bench(cli.parse(["bench", "--compare", str(tmp_path / name), "other"]))
+            benchcli.do_bench(cli.parse(["bench", "--compare", str(tmp_path / name), "other"]))

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from ganeti_vc import cli, ganeti, names, snapshots, swap
+from ganeti_vc import cli, ganeti, names, snapshotcli, snapshots, swap
 from ganeti_vc.addresses import DEFAULT_NETWORKS, AddressPlan, many_networks
 from ganeti_vc.errors import VclusterError
 from ganeti_vc.names import ClusterId, is_snapshot_name
@@ -203,12 +203,12 @@ def test_a_list_of_nothing_is_an_error_only_where_there_is_no_cluster(
 ) -> None:
     make_snapshot("one", "text")
     for words, out in (([], "one\n"), (["default"], "one\n")):
-        assert cli.do_snapshot(cli.parse(["snapshot", "list", *words, "--no-headers", "-o", "snapshot"])) == 0
+        assert snapshotcli.do_snapshot(cli.parse(["snapshot", "list", *words, "--no-headers", "-o", "snapshot"])) == 0
         assert capsys.readouterr().out == out
     with pytest.raises(VclusterError, match="no cluster lab and no snapshot of it .*snapshot list"):
-        cli.do_snapshot(cli.parse(["snapshot", "list", "lab"]))
+        snapshotcli.do_snapshot(cli.parse(["snapshot", "list", "lab"]))
     ClusterId("lab").config_file.touch()
-    assert cli.do_snapshot(cli.parse(["snapshot", "list", "lab", "--json"])) == 0
+    assert snapshotcli.do_snapshot(cli.parse(["snapshot", "list", "lab", "--json"])) == 0
 
 
 @pytest.mark.parametrize(("name", "good"), [("one", True), ("2026-11-21_a.b+c", True), (".one", False), ("-a", False),

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from ganeti_vc import apply, ganeti, names, up
+from ganeti_vc import apply, declare, ganeti, names
 from ganeti_vc.addresses import DEFAULT_NETWORKS
+from ganeti_vc.declare import Wishes
 from ganeti_vc.errors import ConfigError
 from ganeti_vc.names import ClusterId
 from ganeti_vc.observed import Initialised, Observed
-from ganeti_vc.up import Wishes
 from tests.unit.test_plan import CONFIG, NOTHING, after
 
 LAB = ClusterId("lab")
@@ -33,28 +33,28 @@ def see(monkeypatch: pytest.MonkeyPatch, observed: Observed) -> None:
 
 
 def test_the_first_network_that_is_free(directory: Path) -> None:
-    assert str(up.new_config(LAB, Wishes())[0].network) == "192.0.2.0/24"
+    assert str(declare.new_config(LAB, Wishes())[0].network) == "192.0.2.0/24"
     (directory / "default.conf").write_text("[cluster]\n")
-    assert str(up.new_config(LAB, Wishes())[0].network) == "198.51.100.0/24"
-    assert str(up.new_config(LAB, Wishes(nodes=300))[0].network) == "198.18.0.0/15"
+    assert str(declare.new_config(LAB, Wishes())[0].network) == "198.51.100.0/24"
+    assert str(declare.new_config(LAB, Wishes(nodes=300))[0].network) == "198.18.0.0/15"
     with pytest.raises(ConfigError, match=r"overlaps with .*--network"):
-        up.new_config(LAB, Wishes(network="192.0.2.0/25"))
+        declare.new_config(LAB, Wishes(network="192.0.2.0/25"))
 
 
 def test_when_none_is_free_it_says_which_were_tried(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     addresses = frozenset(("eth0", ip_address(str(net[5]))) for net in DEFAULT_NETWORKS)
     see(monkeypatch, replace(NOTHING, network=replace(NOTHING.network, addresses=addresses)))
     with pytest.raises(ConfigError, match=r"lab: no network is free .*192.0.2.0/24, .*198.18.0.0/15 .*--network CIDR"):
-        up.new_config(LAB, Wishes())
+        declare.new_config(LAB, Wishes())
     with pytest.raises(ConfigError, match=r"by default: 198.18.0.0/15 \(give another one \(--network CIDR"):
-        up.new_config(LAB, Wishes(nodes=300))
-    assert str(up.new_config(LAB, Wishes(network="10.1.0.0/24"))[0].network) == "10.1.0.0/24"
+        declare.new_config(LAB, Wishes(nodes=300))
+    assert str(declare.new_config(LAB, Wishes(network="10.1.0.0/24"))[0].network) == "10.1.0.0/24"
 
 
 def test_a_broken_file_of_another_cluster_is_only_said(directory: Path, caplog: pytest.LogCaptureFixture) -> None:
     (directory / "broken.conf").write_text("[cluster]\nnodes = many\n")
     (directory / "default.conf").write_text("[cluster]\n")
-    assert str(up.new_config(LAB, Wishes())[0].network) == "198.51.100.0/24"
+    assert str(declare.new_config(LAB, Wishes())[0].network) == "198.51.100.0/24"
     (line,) = caplog.messages
     assert "left out" in line and "broken.conf, line 2" in line and "many" in line
 
@@ -62,14 +62,14 @@ def test_a_broken_file_of_another_cluster_is_only_said(directory: Path, caplog: 
 def test_but_its_addresses_are_known_to_ganeti(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (directory / "default.conf").write_text("nonsense\n")
     monkeypatch.setattr(ganeti, "initialised", lambda cluster: Initialised({"node1": "192.0.2.10"}, 1822))
-    assert str(up.new_config(LAB, Wishes())[0].network) == "198.51.100.0/24"
+    assert str(declare.new_config(LAB, Wishes())[0].network) == "198.51.100.0/24"
     with pytest.raises(ConfigError, match="192.0.2.10 of node1 of the cluster default .*--network"):
-        up.new_config(LAB, Wishes(network="192.0.2.0/25"))
+        declare.new_config(LAB, Wishes(network="192.0.2.0/25"))
 
 
 def test_and_its_nodes_to_systemd(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (directory / "default.conf").write_text("nonsense\n")
     see(monkeypatch, after(CONFIG, NOTHING))
-    assert str(up.new_config(LAB, Wishes())[0].network) == "198.51.100.0/24"
+    assert str(declare.new_config(LAB, Wishes())[0].network) == "198.51.100.0/24"
     with pytest.raises(ConfigError, match="node1 belongs to a node of the cluster default .*--domain"):
-        up.new_config(LAB, Wishes(domain=""))
+        declare.new_config(LAB, Wishes(domain=""))

@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""gnt-vcluster snapshot at the edge: its actions, their options and what they print."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+
+from ganeti_vc import apply, config, files, names, output, restore, save, snapshots, status
+from ganeti_vc.errors import UsageError, VclusterError
+
+
+def _snapshot_of(args: argparse.Namespace, name: str) -> names.SnapshotId:
+    if not names.is_snapshot_name(name):
+        raise UsageError(f"{name!r} cannot name a snapshot", "use letters, digits and _.+-, at most 64")
+    return status.default_cluster(args.cluster).snapshot(name)
+
+
+def do_save(args: argparse.Namespace) -> int:
+    snapshot = _snapshot_of(args, args.name)
+    if args.dry_run:
+        return output.print_dry_run(save.dry_run(snapshot), args)
+    begin = time.monotonic()
+    saved = save.save(snapshot, args.live, output.progress(args))
+    seconds, about = time.monotonic() - begin, saved.snapshot.about
+    if args.json:
+        output.print_json({**saved.snapshot.document(), "seconds": round(seconds, 2),
+                           "stood_still": round(saved.stood_still, 2)})  # fmt: skip
+    else:
+        stood_still = f", in which the nodes stood still for {saved.stood_still:.2f} s" if saved.stood_still else ""
+        print(f"Snapshot {snapshot.name} of {snapshot.cluster.name} is saved: {output.counted(about.nodes, 'node')}, "
+              f"{about.size / 2**20:.0f} MiB ({seconds:.1f} s{stood_still}).")  # fmt: skip
+    return 0
+
+
+def do_restore(args: argparse.Namespace) -> int:
+    snapshot = _snapshot_of(args, args.name)
+    keep = _snapshot_of(args, args.keep).name if args.keep else ""
+    if args.dry_run:
+        return output.print_dry_run(restore.dry_run(snapshot, keep, not args.no_start), args)
+    begin = time.monotonic()
+    outcome = restore.restore(snapshot, keep, not args.no_start, output.progress(args))
+    seconds = time.monotonic() - begin
+    if args.json:
+        output.print_json({**outcome.document(), "snapshot": snapshot.name, "seconds": round(seconds, 1)})
+    else:
+        print(f"Cluster {snapshot.cluster.name} is what it was in {snapshot.name}: "
+              f"{output.counted(len(outcome.cluster.nodes), 'node')} ({seconds:.1f} s).")  # fmt: skip
+    return 0
+
+
+def do_snapshots(args: argparse.Namespace) -> int:
+    with files.try_lock(names.CONFIG_DIR) as nobody_works:
+        if nobody_works:
+            snapshots.clean()
+    cluster = None if args.cluster is None else status.default_cluster(args.cluster)
+    found = snapshots.every(cluster)
+    if cluster and not (found or config.exists(cluster) or cluster.directory.exists()):
+        raise VclusterError(f"there is no cluster {cluster.name} and no snapshot of it",
+                            "gnt-vcluster list and gnt-vcluster snapshot list show those there are")  # fmt: skip
+    if args.json:
+        output.print_json({"snapshots": [snapshot.document() for snapshot in found]})
+    else:
+        output.print_listing(snapshots.FIELDS, [snapshot.row() for snapshot in found], args)
+    return 0
+
+
+def do_delete(args: argparse.Namespace) -> int:
+    snapshot = _snapshot_of(args, args.name)
+    snapshots.load(snapshot)
+    if args.dry_run:
+        return output.print_dry_run([f"delete {snapshot.directory}"], args)
+    with apply.alone(output.progress(args).say):
+        snapshots.clean()
+        snapshots.delete(snapshots.load(snapshot).id)
+    if args.json:
+        output.print_json({"snapshot": snapshot.name, "cluster": snapshot.cluster.name, "deleted": True})
+    return 0
+
+
+SNAPSHOT_ACTIONS: dict[str, Callable[[argparse.Namespace], int]] = {
+    "save": do_save, "restore": do_restore, "list": do_snapshots, "delete": do_delete,
+}  # fmt: skip
+
+
+def do_snapshot(args: argparse.Namespace) -> int:
+    return SNAPSHOT_ACTIONS[args.action](args)
