@@ -11,6 +11,7 @@ them, but for `gnt-instance move`: one kernel has one name space for them.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -57,9 +58,13 @@ def _has_device_mapper() -> bool:
     return "device-mapper" in Path("/proc/misc").read_text()
 
 
-def _loop(node: NodeId) -> str:
-    """The loop device of the image, empty when there is none."""
-    return run(["losetup", "-n", "-O", "NAME", "-j", str(image(node))]).stdout.strip()
+def _loops() -> dict[Path, str]:
+    """Loop devices by the file behind them (losetup(8) tells them one at a time)."""
+    found = {}
+    for path in Path("/sys/block").glob("loop*/loop/backing_file"):
+        with contextlib.suppress(OSError):  # it was detached just now
+            found[Path(path.read_text().strip())] = f"/dev/{path.parts[3]}"
+    return found
 
 
 def _mapped(node: NodeId) -> str:
@@ -69,10 +74,10 @@ def _mapped(node: NodeId) -> str:
 
 def observe() -> dict[NodeId, Disk]:
     """The volume groups of all nodes, declared or not."""
-    found = {}
+    found, loops = {}, _loops()
     for path in names.STATE_DIR.glob("*/*/volumes.img"):
         node = ClusterId(path.parts[-3]).node(path.parts[-2])
-        found[node] = Disk((path.stat().st_size >> 20) - 1, bool(_loop(node)))
+        found[node] = Disk((path.stat().st_size >> 20) - 1, path.resolve() in loops)
     return found
 
 
@@ -84,7 +89,7 @@ def attach(node: NodeId, group: str, size: int) -> None:
     if not path.exists() or path.stat().st_size < whole:
         with open(path, "ab") as stream:
             os.truncate(stream.fileno(), whole)
-    loop = _loop(node)
+    loop = _loops().get(path.resolve())
     if loop:
         run(["losetup", "--set-capacity", loop])
     else:
@@ -107,8 +112,7 @@ def attach(node: NodeId, group: str, size: int) -> None:
 
 def detach(node: NodeId) -> None:
     """Release the devices; the data stays in the image."""
-    loop = _loop(node)
     if not run(["dmsetup", "info", _mapped(node)], check=False).returncode:
         run(["vgchange", "--activate", "n"], prefix=node.enter)
         run(["dmsetup", "remove", "--retry", _mapped(node)])
-    run(["losetup", "--detach", loop])
+    run(["losetup", "--detach", _loops()[image(node).resolve()]])
