@@ -12,7 +12,8 @@ from tests.machine import Machine
 from tests.system.look import CANDIDATE, MASTER, daemons, difference, fingerprint, status, verify_errors
 
 #: As small as a cluster can be: it is made often here.
-UP = ("gnt-vcluster", "up", "--nodes", "2")
+UP_AND_VERIFY = ("gnt-vcluster", "up", "--nodes", "2")
+UP = (*UP_AND_VERIFY, "--no-verify")  # healthy() verifies
 ALL_UP = {"node1": MASTER, "node2": CANDIDATE}
 CONF = "/etc/ganeti-vcluster/default.conf"
 DATA = "/var/lib/ganeti-vcluster/default"
@@ -261,7 +262,7 @@ POINTS = {
 
 def interrupt(machine: Machine, point: str, number: signal.Signals) -> str:
     """Send a signal to `gnt-vcluster up` once the point is reached; returns what it printed."""
-    process = machine.popen(*UP)
+    process = machine.popen(*UP_AND_VERIFY)
     machine.wait_for(POINTS[point])
     machine.run("pkill", f"-{number.name.removeprefix('SIG')}", "-f", "gnt-vcluster up", check=False)
     out: str = process.communicate(timeout=120)[0]
