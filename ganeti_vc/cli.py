@@ -360,7 +360,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.debug:
             logging.exception("traceback")
         if not isinstance(err, BrokenPipeError):
-            print(f"gnt-vcluster: {err}", file=sys.stderr)
+            what = f"{err.filename}: {err.strerror}" if err.filename else str(err)
+            remedy = " (look at who may read and write it)" if isinstance(err, PermissionError) else ""
+            print(f"gnt-vcluster: {what}{remedy}", file=sys.stderr)
         # What could not be written would be tried again at the end, with a message of Python's.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141 if isinstance(err, BrokenPipeError) else 1

@@ -94,12 +94,12 @@ def symlink(path: Path, target: str) -> None:
 
 
 def remove_empty(*directories: Path) -> None:
-    """Remove directories in which nothing is."""
+    """Remove directories in which nothing is. One that is a mount point stays."""
     for path in directories:
         try:
             path.rmdir()
         except OSError as err:
-            if err.errno not in (errno.ENOENT, errno.ENOTEMPTY, errno.ENOTDIR):
+            if err.errno not in (errno.ENOENT, errno.ENOTEMPTY, errno.ENOTDIR, errno.EBUSY):
                 raise
 
 

@@ -86,7 +86,8 @@ class Sandbox:
             if not isinstance(found, str):
                 raise ValueError
         except (ValueError, KeyError, TypeError):
-            raise VclusterError(f"{self.settings} is damaged", f"gnt-vcluster sandbox remove {self.name}") from None
+            raise VclusterError(f"{self.settings} is damaged",
+                                'write {"schema": 1, "base": ""} into it, where base names the sandbox\'s own Debian, if it has one') from None  # fmt: skip
         return Path(found) if found else None
 
     def plan(self) -> Plan:
@@ -95,7 +96,8 @@ class Sandbox:
 
     def check_exists(self) -> None:
         if not self.exists:
-            raise VclusterError(f"there is no sandbox {self.name}", f"gnt-vcluster sandbox start {self.name}")
+            raise VclusterError(f"there is no sandbox {self.name}", f"gnt-vcluster sandbox status lists those there are, "
+                                f"gnt-vcluster sandbox start {self.name} makes it")  # fmt: skip
 
     @property
     def is_owned(self) -> bool:
@@ -262,6 +264,9 @@ def start(sandbox: Sandbox, progress: Progress, suite: str = "", deb: str = "") 
         else:
             _start_process(sandbox)
     if not sandbox.leader:
+        if owner(sandbox) != "process":  # it runs, and nothing says where
+            raise VclusterError(f"files of the sandbox {sandbox.name} were removed while it runs",
+                                f"gnt-vcluster sandbox remove {sandbox.name}")  # fmt: skip
         raise StepFailed(f"the sandbox {sandbox.name} ended at once", f"look at {sandbox.directory / 'console'}")
     _install(sandbox, progress)
     return True
@@ -297,7 +302,8 @@ def create(sandbox: Sandbox, progress: Progress, suite: str, deb: str) -> None:
             (sandbox.directory / "package.deb").unlink(missing_ok=True)
             sandbox.directory.rmdir()
         raise VclusterError(
-            f"cannot make {sandbox.directory}: {err.strerror}", "make room, or set XDG_DATA_HOME"
+            f"cannot make {sandbox.directory}: {err.strerror}",
+            "make room, look at who may write there, or set XDG_DATA_HOME",
         ) from None
 
 

@@ -300,6 +300,25 @@ def test_what_is_missing_is_said_with_its_remedy(up: User, two: User) -> None:
         machine.sh("mv /etc/subuid.away /etc/subuid && chmod a+x /usr/bin/newuidmap")
 
 
+def test_files_that_somebody_has_removed_or_changed(up: User) -> None:
+    up.vcluster("sandbox", "start", "lost")
+    up.run("rm", "-rf", f"{up.data}/lost", check=False)
+    assert "lost were removed while it runs (gnt-vcluster sandbox remove lost)" in up.failure(
+        "sandbox", "start", "lost"
+    )
+    up.vcluster("sandbox", "remove", "--yes", "lost")
+    up.vcluster("sandbox", "start", "lost")
+    up.vcluster("sandbox", "stop", "lost")
+    write = f"printf '%s\\n' \"$0\" >{up.data}/lost/settings.json"
+    up.run("sh", "-c", write, "nonsense")
+    damaged = up.failure("sandbox", "start", "lost")
+    assert "lost/settings.json is damaged (write {" in damaged
+    up.run("sh", "-c", write, damaged[damaged.index("{") : damaged.index("}") + 1])
+    up.vcluster("sandbox", "start", "lost")
+    up.vcluster("sandbox", "remove", "--yes", "lost")
+    assert up.states() == {"default": "running"}
+
+
 def test_remove_leaves_nothing(up: User, listing: str) -> None:
     assert "say --yes" in up.run("gnt-vcluster", "sandbox", "remove", check=False).stderr
     up.vcluster("destroy", "--yes")
