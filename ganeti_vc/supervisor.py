@@ -86,6 +86,8 @@ def _run(sandbox: Sandbox, waiting: IO[str] | None) -> int:
             sandbox.record(lock, 0)
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
             signal.signal(signal.SIGINT, signal.SIG_IGN)
+            if not os.fstat(lock).st_nlink:  # somebody has removed its files: there is nothing to end well
+                return 0
             deadline = time.monotonic() + STOP_TIMEOUT
             asked = 0.0
             while True:
