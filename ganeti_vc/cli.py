@@ -267,27 +267,28 @@ def do_qa(args: argparse.Namespace) -> int:
 
 def do_doctor(args: argparse.Namespace) -> int:
     fixes: list[doctor.Raise] = []
+    progress = output.progress(args)
     with connect() as systemd:
         report = doctor.examine(systemd, args.nodes, args.instances)
         if args.dry_run:
             wanted = doctor.checked(doctor.raises(report.rows, sysctl.kept()))
             for one in wanted:
                 if one.refused:
-                    output.progress(args).say(str(one))
+                    progress.say(str(one))
             return output.print_dry_run(doctor.fix_lines(wanted), args)
         if args.fix:
             fixes = doctor.fix(report)
             for one in fixes:
-                output.progress(args).say(str(one))
+                progress.say(str(one))
             if not fixes:
-                output.progress(args).say("there is nothing to raise")
+                progress.say("there is nothing to raise")
             report = doctor.examine(systemd, args.nodes, args.instances)
     if args.json:
         output.print_json({**report.document(), "fixes": [asdict(one) for one in fixes]})
     else:
         output.print_listing(doctor.FIELDS, report.table(), args)
         sys.stdout.flush()
-        output.progress(args).say(report.summary())
+        progress.say(report.summary())
     if report.failures:
         raise report.error()
     return 0

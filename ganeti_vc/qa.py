@@ -122,12 +122,13 @@ def qa(
         return found
 
     with ThreadPoolExecutor() as pool:
-        found = list(pool.map(run, made, tests))
+        apart = list(pool.map(run, made, tests))
+    found = together(apart)
     if junit_file:
-        files.write(junit_file, junit(together(found)))
-    for one, its in zip(clusters, found, strict=True):
+        files.write(junit_file, junit(found))
+    for one, its in zip(clusters, apart, strict=True):
         if keep or any(result.outcome == "failed" for result in its):
             progress.say(f"The cluster {one.name} is left for you to look at: gnt-vcluster destroy {one.name}")
         else:
             destroy.destroy(one, progress)
-    return together(found)
+    return found

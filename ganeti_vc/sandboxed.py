@@ -177,7 +177,7 @@ def _notice(box: Sandbox, progress: Progress) -> None:
 
 
 def _start(box: Sandbox, args: argparse.Namespace) -> int:
-    progress = Progress(quiet=args.json)
+    progress = output.progress(args)
     if not box.leader:
         check(box)
     started = sandbox.start(box, progress, args.suite or "", args.deb or "")
@@ -213,7 +213,7 @@ def _status(box: Sandbox, args: argparse.Namespace) -> int:
 
 
 def _stop(box: Sandbox, args: argparse.Namespace) -> int:
-    stopped = sandbox.stop(box, Progress(quiet=args.json))
+    stopped = sandbox.stop(box, output.progress(args))
     if args.json:
         output.print_json({"sandbox": box.name, "stopped": stopped})
     return 0
@@ -227,7 +227,7 @@ def _remove(box: Sandbox, args: argparse.Namespace) -> int:
             raise UsageError(f"removing the sandbox {box.name} removes its clusters", "say --yes")
         if input(f"Remove the sandbox {box.name} with all its clusters ({box.directory})? [y/N] ").lower() != "y":
             raise VclusterError("nothing was changed")
-    sandbox.remove(box, Progress(quiet=args.json), args.base)
+    sandbox.remove(box, output.progress(args), args.base)
     if args.json:
         output.print_json({"sandbox": box.name, "removed": True})
     return 0
