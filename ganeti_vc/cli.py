@@ -49,7 +49,7 @@ def _wishes(args: argparse.Namespace) -> Wishes:
         args.domain,
         args.network,
         getattr(args, "join", "auto"),
-        getattr(args, "shared_key", False),
+        getattr(args, "shared_key", True),
         not getattr(args, "no_verify", False),
     )
 

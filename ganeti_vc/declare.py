@@ -27,7 +27,7 @@ class Wishes:
     domain: str | None = None
     network: str | None = None
     join: str = "auto"  #: how nodes and instances get into the cluster: auto, ganeti or seeding
-    shared_key: bool = False
+    shared_key: bool = True
     verify: bool = True
     networks: tuple[Network, ...] = DEFAULT_NETWORKS  #: to choose from when none is asked for
 

@@ -19,6 +19,12 @@ if TYPE_CHECKING:
 SOCKET = "/run/ganeti-vcluster/forkserver.socket"
 #: In a node's environment when its cluster wants the fork server.
 SWITCH = "GANETI_VCLUSTER_FORK_SERVER"
+#: Ganeti's program that gives directories and files their owners; it runs before a node's daemons.
+ENSURE_DIRS = "/usr/lib/ganeti/ensure-dirs"
+#: Seconds. A forked process that has not said its pid by then has died, or hangs: the unit is started anew.
+ANSWER_LIMIT = 30.0
+#: Seconds. When a daemon takes longer, its guide looks for itself.
+READY_LIMIT = 20.0
 #: Daemons that the server starts.
 DAEMONS = ("ganeti-noded", "ganeti-mond")
 #: Not for the program: the switch, and what lets it speak to systemd in its unit's name.
@@ -46,9 +52,12 @@ class Process:
             poll.register(os.pidfd_open(self._pid), select.POLLIN)
         except ProcessLookupError:
             return 1
-        if self._connection.fileno() not in dict(poll.poll()):
+        happened = dict(poll.poll(READY_LIMIT * 1000))
+        if happened and self._connection.fileno() not in happened:
             return 1  # it has ended
-        if self._connection.recv(64) != b"ready":  # the server has ended
+        if not happened:
+            print(f"not ready within {READY_LIMIT:.0f} s by the fork server, looking without it", file=sys.stderr)
+        if not happened or self._connection.recv(64) != b"ready":  # the latter when the server has ended
             from ganeti_vc import launching
 
             if not launching.wait(argv, self._pid):
@@ -75,12 +84,16 @@ def ask(argv: Sequence[str]) -> Process | None:
     message = "\0".join([str(len(argv)), *argv, *environment])
     files = b"".join(fd.to_bytes(4, sys.byteorder) for fd in (0, 1, 2))
     connection = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC)
+    connection.settimeout(ANSWER_LIMIT)
     try:
         connection.connect(SOCKET)
         connection.sendmsg([os.fsencode(message)], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, files)])
         answer = connection.recv(1024).decode()
+    except TimeoutError:  # it may still come: not beside another one
+        sys.exit(f"no answer from the fork server within {ANSWER_LIMIT:.0f} s")
     except OSError:  # it is not there: nothing was started
         return None
     if not answer.startswith("pid "):
         return None
+    connection.settimeout(None)
     return Process(connection, int(answer.removeprefix("pid ")))

@@ -44,7 +44,7 @@ log = logging.getLogger("ganeti-vcluster")
 #: Programs and the modules whose Main() they are.
 PROGRAMS: Mapping[str, str] = {
     "/usr/sbin/ganeti-noded": "ganeti.server.noded",
-    "/usr/lib/ganeti/ensure-dirs": "ganeti.tools.ensure_dirs",
+    forking.ENSURE_DIRS: "ganeti.tools.ensure_dirs",
 }
 #: Makes the node's view of the machine.
 NODED = "/usr/sbin/ganeti-noded"
@@ -54,7 +54,7 @@ DAEMONS = {f"/usr/sbin/{name}": name.removeprefix("ganeti-") for name in forking
 KNOWN_VERSIONS = ("3.0", "3.1")
 MAX_MESSAGE = 65536
 CLIENT_LIMIT = 10.0  #: seconds, for what a client has to send
-LOOK_PAUSE = 0.02  #: seconds between looks for daemons that listen; of large tables, longer: LOOK_SHARE of the time
+LOOK_PAUSE, LOOK_LIMIT = 0.02, 1.0  #: seconds between looks for daemons that listen; of large tables, LOOK_SHARE of the time
 LOOK_SHARE = 0.1
 LIMITS = [value for name, value in vars(resource).items() if name.startswith("RLIMIT_")]
 
@@ -241,7 +241,7 @@ class Server:
             if self._waiting and before >= look_at:
                 self._look()
                 took = time.monotonic() - before
-                look_at = before + max(LOOK_PAUSE, took / LOOK_SHARE)
+                look_at = before + min(LOOK_LIMIT, max(LOOK_PAUSE, took / LOOK_SHARE))
 
     def _look(self) -> None:
         """Tell those whose daemon listens now."""
@@ -328,19 +328,19 @@ class Server:
                 view.share(os.environ["GANETI_HOSTNAME"])
                 connection.sendall(f"pid {os.getpid()}".encode())
                 os.execv(request.program, request.argv)
-            if request.program == NODED:
-                view.make(os.environ["GANETI_HOSTNAME"])
-            sys.argv = request.argv
-            setproctitle.setproctitle(" ".join(["/usr/bin/python3", *sys.argv]))
-            libc.prctl(libc.PR_SET_NAME, os.path.basename(request.program).encode()[:15])
-            random.seed()
-            logging.root.handlers.clear()
-            _give_up_capabilities()
             self._places.move(os.environ["GANETI_ROOTDIR"])
+            random.seed()
+            if request.program == NODED:
+                if status := _main(forking.ENSURE_DIRS):
+                    sys.exit(f"ensure-dirs ended with {status}")
+                view.make(os.environ["GANETI_HOSTNAME"])
+            setproctitle.setproctitle(" ".join(["/usr/bin/python3", *request.argv]))
+            libc.prctl(libc.PR_SET_NAME, os.path.basename(request.program).encode()[:15])
+            _give_up_capabilities()
             connection.sendall(f"pid {os.getpid()}".encode())
             if request.program in DAEMONS:
                 connection.close()
-            status = _main(PROGRAMS[request.program])
+            status = _main(*request.argv)
             with contextlib.suppress(OSError):  # a daemon has closed it; whoever waits may be gone
                 connection.sendall(f"status {status}".encode())
         except BaseException:  # nothing else would ever report it
@@ -351,10 +351,12 @@ class Server:
             os._exit(status)
 
 
-def _main(module: str) -> int:
+def _main(*argv: str) -> int:
     """Run a program's main function; its status as `sys.exit` has it (bin/*, autotools/build-bash-completion)."""
+    sys.argv = list(argv)
+    logging.root.handlers.clear()
     try:
-        result = sys.modules[module].Main()
+        result = sys.modules[PROGRAMS[argv[0]]].Main()
     except SystemExit as err:
         result = err.code
     sys.stdout.flush()

@@ -23,7 +23,7 @@ from typing import NoReturn
 
 import sdnotify
 
-from ganeti_vc import view
+from ganeti_vc import forking, view
 from ganeti_vc.listening import TCP_PORTS, UDP_PORTS, bound, local
 
 EXIT_NOTMASTER = 11
@@ -127,6 +127,8 @@ def launch(argv: Sequence[str]) -> int:
     if daemon in MASTER_DAEMONS:
         return _accompany(argv, notifier)
     if daemon == "ganeti-noded":
+        if status := os.spawnv(os.P_WAIT, forking.ENSURE_DIRS, [forking.ENSURE_DIRS]):
+            return status
         view.make(os.environ["GANETI_HOSTNAME"])
     elif daemon == "ganeti-mond":  # it looks at the machine, too
         view.share(os.environ["GANETI_HOSTNAME"])

@@ -17,6 +17,13 @@ SHAPES = {
 LISTED = ("gnt-instance", "list", "--no-headers", "--separator=|", "-o", "name,pnode,status,be/memory,be/vcpus,tags")
 
 
+def different(machine: Machine, what: str, *nodes: int) -> int:
+    """How many different keys (rsa) or certificates (x509) these nodes have."""
+    pems = " ".join(f"{DATA}/node{node}/var/lib/ganeti/client.pem" for node in nodes)
+    script = f"for pem in {pems}; do openssl {what} -in $pem 2>/dev/null | md5sum; done | sort -u | wc -l"
+    return int(machine.sh(script).stdout)
+
+
 def test_a_large_cluster_is_written(machine: Machine) -> None:
     machine.run("gnt-vcluster", "create", "--nodes", "9", "--instances", "30")
     edit = "; ".join(f"s/^# {key} =.*/{key} = {value}/" for key, value in SHAPES.items())
@@ -74,12 +81,10 @@ def test_seeding_a_running_cluster(machine: Machine) -> None:
     on_master(machine, "gnt-job", "cancel", "--kill", "--yes-do-it", delay, check=False)
     machine.wait_for(f"{DATA}/node1/cmd 'gnt-job list --no-headers --running' | wc -l | grep -x 0")
     before = on_master(machine, *LISTED)
-    machine.run("gnt-vcluster", "scale", "--nodes", "11", "--join", "seeding", "--shared-key")
+    machine.run("gnt-vcluster", "scale", "--nodes", "11", "--join", "seeding", "--no-shared-key")
     assert on_master(machine, *LISTED) == before and verify_errors(machine) == []
-    keys = machine.sh(
-        f"for n in 10 11; do openssl rsa -in {DATA}/node$n/var/lib/ganeti/client.pem 2>/dev/null | md5sum; done | sort -u | wc -l"
-    )
-    assert keys.stdout == "1\n"
+    assert different(machine, "rsa", 2, 3) == 1 and different(machine, "x509", 2, 3) == 2
+    assert different(machine, "rsa", 3, 10, 11) == 3
     assert machine.sh(f"grep -c . {DATA}/node11/var/lib/ganeti/ssconf_node_list").stdout == "11\n"
 
 
@@ -111,7 +116,7 @@ def test_many_nodes_are_started_and_stopped_at_once(machine: Machine) -> None:
     """More than systemd is left to start by itself, beside another cluster that does not notice."""
     machine.run("gnt-vcluster", "destroy", "--yes")
     machine.run("gnt-vcluster", "up", "small", "--nodes", "2")
-    machine.run("gnt-vcluster", "up", "default", "--nodes", "52", "--shared-key")
+    machine.run("gnt-vcluster", "up", "default", "--nodes", "52")
     small = {f"node{n}.small": daemons(machine, "small")[f"node{n}.small"] for n in (1, 2)}
     found = daemons(machine)
     # mond only where it is a master candidate
