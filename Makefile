@@ -2,7 +2,8 @@
 VERSION := $(shell sed -n '1s/.*(\(.*\)).*/\1/p' debian/changelog)
 DEB := dist/ganeti-vcluster_$(VERSION)_all.deb
 SOURCES := $(shell find ganeti_vc tools units os man debian -type f -not -name '*.pyc') README.md
-PYTHON_TOOLS := tools/seed tools/forked tools/forkserver tools/local-confd tools/launch tools/wait-nodes tools/wait-stopped tools/sshd-listen tools/enter tools/hang-up tools/manager tools/gnt-vcluster tools/sandbox man/generate
+PYTHON_TOOLS := tools/seed tools/forked tools/forkserver tools/local-confd tools/launch tools/wait-nodes tools/sshd-listen tools/enter tools/hang-up tools/manager tools/gnt-vcluster tools/sandbox man/generate
+PERL_TOOLS := tools/launch-forked tools/wait-stopped
 SHELL_TOOLS := tools/daemon-util tools/is-master tools/watcher-wanted tools/master-ip-off tools/ssh-entry tools/node-systemctl tools/node-socat tools/node-fping tools/machine-program \
 	tools/node-gnt-cluster tools/node-gnt-node tools/node-ganeti-watcher \
 	tools/oob tools/power tools/thaw tools/sandbox-init os/dummy/script tests/need tests/run-system tests/demo tests/vm-stages
@@ -36,6 +37,7 @@ check-fast: .venv/ready ## lint, types and unit tests
 	.venv/bin/ruff format --check ganeti_vc tests $(PYTHON_TOOLS)
 	.venv/bin/mypy
 	shellcheck $(SHELL_TOOLS)
+	for tool in $(PERL_TOOLS); do perl -wc $$tool || exit; done
 	.venv/bin/pytest -q tests/unit
 
 check: check-fast $(DEB) ## all of that, then the package in booted Debian 12 and 13

@@ -2,10 +2,10 @@
 """The fork server: Ganeti's Python programs start by a fork instead of an import of 150 modules each.
 
 A node's noded costs 0.16 CPU seconds and 26 MiB to start, nearly all of it the import. This server
-imports once (ganeti_vc/relocation.py) and forks. Whoever wants a program for a node (tools/launch, as
-the unit's main process) connects and hands over its standard files; the forked process takes over the
-identity of the one that asked, so that it is the unit's in every respect: control group, namespaces,
-limits, capabilities, environment. Then it runs the program's own main function, or, as mond is no
+imports once (ganeti_vc/relocation.py) and forks. Whoever wants a program for a node (tools/launch-forked, as
+the unit's main process) connects and waits; the forked process takes over the identity of the one that
+asked, so that it is the unit's in every respect: control group, standard files, namespaces, limits,
+capabilities, environment. Then it runs the program's own main function, or, as mond is no
 Python program, becomes it in the node's view. Of a daemon the one that asked is told when it listens.
 
 What the kernel does not let it take over is asked for beforehand: who asks with a seccomp filter or as
@@ -50,11 +50,13 @@ PROGRAMS: Mapping[str, str] = {
 NODED = "/usr/sbin/ganeti-noded"
 #: Not Python: becomes this program in the node's view.
 MOND = "/usr/sbin/ganeti-mond"
-DAEMONS = {f"/usr/sbin/{name}": name.removeprefix("ganeti-") for name in forking.DAEMONS}
+#: Who asks for one of these is told when it listens.
+DAEMONS = {NODED: "noded", MOND: "mond"}
 KNOWN_VERSIONS = ("3.0", "3.1")
 MAX_MESSAGE = 65536
 CLIENT_LIMIT = 10.0  #: seconds, for what a client has to send
-LOOK_PAUSE, LOOK_LIMIT = 0.02, 1.0  #: seconds between looks for daemons that listen; of large tables, LOOK_SHARE of the time
+#: Seconds between looks for daemons that listen; of large tables, LOOK_SHARE of the time.
+LOOK_PAUSE, LOOK_LIMIT = 0.02, 1.0
 LOOK_SHARE = 0.1
 LIMITS = [value for name, value in vars(resource).items() if name.startswith("RLIMIT_")]
 
@@ -153,6 +155,35 @@ def _take_identity(pid: int) -> None:
             libc.prctl(libc.PR_CAPBSET_DROP, capability)
 
 
+def _journal_stream(identifier: str) -> int:
+    """A stream to the journal, as systemd makes it for a service's output (sd_journal_stream_fd(3))."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as stream:
+        stream.connect("/run/systemd/journal/stdout")
+        stream.shutdown(socket.SHUT_RD)
+        # Name, unit (the journal finds it), daemon.info, "<N>" at the beginning of a line counts, and no copies.
+        stream.sendall(f"{identifier}\n\n30\n1\n0\n0\n0\n".encode())
+        return stream.detach()
+
+
+def _take_files(pid: int, program: str) -> None:
+    """Have standard files like those of the process `pid`. A stream to the journal is a new one: nobody can open another's."""
+    journal = os.environ.pop("JOURNAL_STREAM", None)
+    opened: dict[str, int] = {}
+    for number, mode in enumerate((os.O_RDONLY, os.O_WRONLY, os.O_WRONLY)):
+        path = f"/proc/{pid}/fd/{number}"
+        found = os.stat(path)
+        identity = f"{found.st_dev}:{found.st_ino}"
+        if identity != journal:
+            opened[path] = fd = os.open(path, mode)
+        elif identity in opened:
+            fd = opened[identity]
+        else:
+            opened[identity] = fd = _journal_stream(os.path.basename(program))
+        os.dup2(fd, number)
+    for fd in opened.values():
+        os.close(fd)
+
+
 def _give_up_capabilities() -> None:
     """Keep only those of the bounding set, as an exec would do."""
     bounding = int(_status(os.getpid())["CapBnd"], 16)
@@ -176,20 +207,17 @@ def _refusal(pid: int, program: str) -> str:
 
 @dataclass(frozen=True)
 class Request:
-    """What a client wants (ganeti_vc/forking.py), and its files 0 to 2."""
+    """What a client wants: the program with its arguments, and the environment for it."""
 
     argv: list[str]
     environment: dict[str, str]
-    files: list[int]
 
     @classmethod
     def receive(cls, connection: socket.socket) -> Request:
         """Raises ValueError for nonsense, OSError when the client does not send."""
-        text, files, _, _ = socket.recv_fds(connection, MAX_MESSAGE, 3)
-        count, *words = os.fsdecode(text).split("\0")
-        made = cls(words[: int(count)], dict(word.split("=", 1) for word in words[int(count) :]), files)
-        if len(files) != 3 or not made.argv:
-            made.close()
+        count, *words = os.fsdecode(connection.recv(MAX_MESSAGE)).split("\0")
+        made = cls(words[: int(count)], dict(word.split("=", 1) for word in words[int(count) :]))
+        if not made.argv:
             raise ValueError("not a request")
         return made
 
@@ -202,10 +230,6 @@ class Request:
         """Of a daemon: where, as `listening.bound` has it."""
         daemon = DAEMONS.get(self.program)
         return listening.local(launching.address_of(self.argv), listening.TCP_PORTS[daemon]) if daemon else ""
-
-    def close(self) -> None:
-        for fd in self.files:
-            os.close(fd)
 
 
 class Server:
@@ -278,31 +302,28 @@ class Server:
         if uid != 0:
             return ""
         request = Request.receive(connection)
-        try:
-            if _signature() != self._signature:
-                connection.sendall(b"Ganeti was changed")
-                log.info("Ganeti was changed: starting anew")
-                os.execv(sys.argv[0], sys.argv)
-            refusal = _refusal(pid, request.program)
-            if refusal:
-                message = (request.program, request.environment["GANETI_HOSTNAME"], refusal)
-                if message not in self._said:
-                    log.info("%s of %s is started without the fork server: %s", *message)
-                    self._said.add(message)
-                connection.sendall(refusal.encode())
-                return ""
-            listens = request.listens
-            middle = os.fork()
-            if middle == 0:
-                try:
-                    if os.fork() == 0:
-                        self._child(connection, pid, request)
-                finally:
-                    os._exit(0)
-            os.waitpid(middle, 0)
-            return listens
-        finally:
-            request.close()
+        if _signature() != self._signature:
+            connection.sendall(b"Ganeti was changed")
+            log.info("Ganeti was changed: starting anew")
+            os.execv(sys.argv[0], sys.argv)
+        refusal = _refusal(pid, request.program)
+        if refusal:
+            message = (request.program, request.environment["GANETI_HOSTNAME"], refusal)
+            if message not in self._said:
+                log.info("%s of %s is started without the fork server: %s", *message)
+                self._said.add(message)
+            connection.sendall(refusal.encode())
+            return ""
+        listens = request.listens
+        middle = os.fork()
+        if middle == 0:
+            try:
+                if os.fork() == 0:
+                    self._child(connection, pid, request)
+            finally:
+                os._exit(0)
+        os.waitpid(middle, 0)
+        return listens
 
     def _child(self, connection: socket.socket, pid: int, request: Request) -> NoReturn:
         """The new process, whose parent is PID 1. It says its pid, and, unless it is a daemon, its status at its end."""
@@ -312,15 +333,13 @@ class Server:
             # master's one process that calls hundreds of nodes would get as little as each of these.
             os.setpgid(0, 0)
             _take_identity(pid)
-            for target, fd in enumerate(request.files):
-                os.dup2(fd, target)
-                os.close(fd)
             self._socket.close()
             self._selector.close()
             for other in self._waiting:
                 other.close()
             os.environ.clear()
             os.environ.update(request.environment)
+            _take_files(pid, request.program)
             for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGCHLD):
                 signal.signal(number, signal.SIG_DFL)
             signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -87,6 +87,14 @@ def wait(argv: Sequence[str], pid: int) -> bool:
     return False
 
 
+def tell(argv: Sequence[str], pid: int) -> int:
+    """Tell systemd when a daemon answers that runs already. Returns an exit status."""
+    if not wait(argv, pid):
+        return 1
+    sdnotify.SystemdNotifier().notify("READY=1")
+    return 0
+
+
 def _become(argv: Sequence[str], notifier: sdnotify.SystemdNotifier) -> NoReturn:
     """Leave the watching process behind, not as our child, for the daemon reaps only its own."""
     pid = os.getpid()

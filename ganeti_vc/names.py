@@ -43,7 +43,7 @@ CGROUPS = Path("/sys/fs/cgroup")
 GANETI_PYTHON = "/usr/share/ganeti/default"
 FORK_SERVER_SERVICE = "ganeti-vcluster-forkserver.service"
 MANAGER_SERVICE = "ganeti-vcluster.service"
-ALL_TARGET = "ganeti-vcluster.target"
+ALL_TARGET, ALL_OFF_SERVICE = "ganeti-vcluster.target", "ganeti-vcluster-off.service"
 ALL_SLICE = "ganeti-vnode.slice"
 
 #: sockaddr_un holds 107 bytes and a zero; Ganeti's longest socket name below the node directory

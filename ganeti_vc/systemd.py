@@ -187,9 +187,9 @@ class Systemd:
         kind = self._bus.get_property(_DESTINATION, job, b"org.freedesktop.systemd1.Job", b"JobType", b"s")
         return kind in (b"restart", b"try-restart")
 
-    def mark_started(self, target: str) -> None:
-        """Start a target and nothing else, so that it can be stopped: what it wants stays as it is."""
-        self.call("StartUnit", "ss", target, "ignore-dependencies")
+    def mark_started(self, *units: str) -> None:
+        """Start units that have no process, and nothing else, so that they can be stopped: what they want stays as it is."""
+        self.jobs("StartUnit", units, mode="ignore-dependencies")
 
     def wait_for_change(self) -> None:
         """Return when a job has ended, or after a second: processes can die without one."""

@@ -134,8 +134,8 @@ def start(made: ClusterConfig, systemd: Systemd, progress: Progress, outcome: Ou
     before = {unit.name for unit in systemd.list_units("ganeti-*") if unit.active == "active"}
     with progress.step("systemd units", total=len(nodes)) as advance:
         ready.wait(made.id, systemd, progress=advance)
-        systemd.start(made.id.target)
-        systemd.mark_started(names.ALL_TARGET)
+        # Not started in the ordinary way, which would have another process wait for what is there.
+        systemd.mark_started(names.ALL_OFF_SERVICE, names.ALL_TARGET, made.id.off_service, made.id.target)
     started = {unit.name for unit in systemd.list_units("ganeti-*") if unit.active == "active"} - before
     outcome.changes += [f"start {unit}" for unit in sorted(started)]
 
