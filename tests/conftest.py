@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -21,6 +21,17 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "release" in metafunc.fixturenames:
         wanted = os.environ.get("RELEASES", " ".join(RELEASES)).split()
         metafunc.parametrize("release", wanted, scope="module")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """With a test that fails, show the journals of the machines that it used."""
+    report = yield
+    if report.when == "call" and report.failed:
+        for name, value in getattr(item, "funcargs", {}).items():
+            if callable(journal := getattr(value, "journal", None)):
+                report.sections.append((f"journal of {name}", journal()))
+    return report
 
 
 @pytest.fixture(scope="session")

@@ -116,6 +116,10 @@ class Machine:
         """Run a shell script inside (bash, pipefail)."""
         return self.run("bash", "-o", "pipefail", "-c", script, check=check, timeout=timeout)
 
+    def journal(self) -> str:
+        """The last of its journal."""
+        return self.run("journalctl", "-n", "100", "-o", "short-monotonic", "--no-pager", check=False).stdout
+
     def popen(self, *argv: str) -> subprocess.Popen[str]:
         """Start a command inside and do not wait for it."""
         return subprocess.Popen(

@@ -40,6 +40,11 @@ class User:
     def vcluster(self, *argv: str) -> str:
         return self.run("gnt-vcluster", *argv).stdout
 
+    def journal(self) -> str:
+        """The last of his sandbox's."""
+        argv = ("sandbox", "exec", "--", "journalctl", "-n", "100", "-o", "short-monotonic", "--no-pager")
+        return self.run("gnt-vcluster", *argv, check=False).stdout
+
     def failure(self, *argv: str) -> str:
         done = self.run("gnt-vcluster", *argv, check=False)
         assert done.returncode == 1, done
