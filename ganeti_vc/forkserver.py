@@ -20,7 +20,6 @@ import importlib
 import logging
 import os
 import random
-import resource
 import selectors
 import signal
 import socket
@@ -36,7 +35,7 @@ from typing import Any, NoReturn, cast
 import sdnotify
 import setproctitle
 
-from ganeti_vc import forking, launching, libc, listening, relocation, view
+from ganeti_vc import forking, identity, launching, libc, listening, relocation, view
 from ganeti_vc.names import GANETI_PYTHON
 
 log = logging.getLogger("ganeti-vcluster")
@@ -58,7 +57,6 @@ CLIENT_LIMIT = 10.0  #: seconds, for what a client has to send
 #: Seconds between looks for daemons that listen; of large tables, LOOK_SHARE of the time.
 LOOK_PAUSE, LOOK_LIMIT = 0.02, 1.0
 LOOK_SHARE = 0.1
-LIMITS = [value for name, value in vars(resource).items() if name.startswith("RLIMIT_")]
 
 
 class Unsuitable(Exception):
@@ -107,100 +105,15 @@ def _signature() -> list[tuple[int, int]]:
     ]
 
 
-def _status(pid: int) -> dict[str, str]:
-    return dict(line.split(":\t", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines() if ":\t" in line)
-
-
-def _join_cgroup(pid: int) -> None:
-    """Become a member of another process's control group, in each hierarchy systemd uses."""
-    mounts = [line.split() for line in Path("/proc/self/mounts").read_text().splitlines()]
-    unified = next(fields[1] for fields in mounts if fields[2] == "cgroup2")
-    named = next((fields[1] for fields in mounts if fields[2] == "cgroup" and "name=systemd" in fields[3]), None)
-    for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines():
-        _, controllers, path = line.split(":", 2)
-        root = {"": unified, "name=systemd": named}.get(controllers)
-        if root:
-            Path(root + path, "cgroup.procs").write_text("0")
-
-
-def _join_namespaces(pid: int) -> None:
-    for name in ("ipc", "net", "uts", "cgroup", "mnt"):
-        if os.readlink(f"/proc/{pid}/ns/{name}") != os.readlink(f"/proc/self/ns/{name}"):
-            fd = os.open(f"/proc/{pid}/ns/{name}", os.O_RDONLY | os.O_CLOEXEC)
-            libc.setns(fd, f"namespace {name} of process {pid}")
-            os.close(fd)
-
-
-def _take_identity(pid: int) -> None:
-    """Be like the process `pid`, in all that a unit can set and that is not refused beforehand."""
-    status = _status(pid)
-    _join_cgroup(pid)
-    working_directory = os.open(f"/proc/{pid}/cwd", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    adjustment = Path(f"/proc/{pid}/oom_score_adj").read_text()
-    _join_namespaces(pid)
-    os.fchdir(working_directory)
-    os.close(working_directory)
-    Path("/proc/self/oom_score_adj").write_text(adjustment)
-    for limit in LIMITS:
-        resource.setrlimit(limit, resource.prlimit(pid, limit))
-    os.setpriority(os.PRIO_PROCESS, 0, os.getpriority(os.PRIO_PROCESS, pid))
-    os.sched_setaffinity(0, os.sched_getaffinity(pid))
-    os.umask(int(status["Umask"], 8))
-    os.setgroups([int(word) for word in status["Groups"].split()])
-    if status["NoNewPrivs"] == "1":
-        libc.prctl(libc.PR_SET_NO_NEW_PRIVS, 1)
-    bounding = int(status["CapBnd"], 16)
-    for capability in range(int(Path("/proc/sys/kernel/cap_last_cap").read_text()) + 1):
-        if not bounding >> capability & 1 and libc.prctl(libc.PR_CAPBSET_READ, capability):
-            libc.prctl(libc.PR_CAPBSET_DROP, capability)
-
-
-def _journal_stream(identifier: str) -> int:
-    """A stream to the journal, as systemd makes it for a service's output (sd_journal_stream_fd(3))."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as stream:
-        stream.connect("/run/systemd/journal/stdout")
-        stream.shutdown(socket.SHUT_RD)
-        # Name, unit (the journal finds it), daemon.info, "<N>" at the beginning of a line counts, and no copies.
-        stream.sendall(f"{identifier}\n\n30\n1\n0\n0\n0\n".encode())
-        return stream.detach()
-
-
-def _take_files(pid: int, program: str) -> None:
-    """Have standard files like those of the process `pid`. A stream to the journal is a new one: nobody can open another's."""
-    journal = os.environ.pop("JOURNAL_STREAM", None)
-    opened: dict[str, int] = {}
-    for number, mode in enumerate((os.O_RDONLY, os.O_WRONLY, os.O_WRONLY)):
-        path = f"/proc/{pid}/fd/{number}"
-        found = os.stat(path)
-        identity = f"{found.st_dev}:{found.st_ino}"
-        if identity != journal:
-            opened[path] = fd = os.open(path, mode)
-        elif identity in opened:
-            fd = opened[identity]
-        else:
-            opened[identity] = fd = _journal_stream(os.path.basename(program))
-        os.dup2(fd, number)
-    for fd in opened.values():
-        os.close(fd)
-
-
-def _give_up_capabilities() -> None:
-    """Keep only those of the bounding set, as an exec would do."""
-    bounding = int(_status(os.getpid())["CapBnd"], 16)
-    header = struct.pack("Ii", 0x20080522, 0)  # _LINUX_CAPABILITY_VERSION_3
-    low, high = bounding & 0xFFFFFFFF, bounding >> 32
-    libc.capset(header, struct.pack("6I", low, low, 0, high, high, 0))
-
-
 def _refusal(pid: int, program: str) -> str:
     """Why a process cannot have the program from here; empty when it can."""
-    status = _status(pid)
+    status = identity.status_of(pid)
     if program not in PROGRAMS and program != MOND:
         return "unknown program"
     if set(status["Uid"].split() + status["Gid"].split()) != {"0"}:
         return "not root"
     # One that both have, as in a container, is inherited.
-    if status["Seccomp_filters"] != _status(os.getpid())["Seccomp_filters"]:
+    if status["Seccomp_filters"] != identity.status_of(os.getpid())["Seccomp_filters"]:
         return "seccomp filter"
     return ""
 
@@ -332,14 +245,14 @@ class Server:
             # Not a session of its own: the kernel shares the processors among sessions (sched(7), autogroup), and the
             # master's one process that calls hundreds of nodes would get as little as each of these.
             os.setpgid(0, 0)
-            _take_identity(pid)
+            identity.take(pid)
             self._socket.close()
             self._selector.close()
             for other in self._waiting:
                 other.close()
             os.environ.clear()
             os.environ.update(request.environment)
-            _take_files(pid, request.program)
+            identity.take_files(pid, request.program)
             for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGCHLD):
                 signal.signal(number, signal.SIG_DFL)
             signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -355,7 +268,7 @@ class Server:
                 view.make(os.environ["GANETI_HOSTNAME"])
             setproctitle.setproctitle(" ".join(["/usr/bin/python3", *request.argv]))
             libc.prctl(libc.PR_SET_NAME, os.path.basename(request.program).encode()[:15])
-            _give_up_capabilities()
+            identity.give_up_capabilities()
             connection.sendall(f"pid {os.getpid()}".encode())
             if request.program in DAEMONS:
                 connection.close()

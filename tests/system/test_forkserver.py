@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import os
+
 from tests.machine import Machine
 from tests.system.look import on_master, strays, verify_errors
 
@@ -98,7 +100,8 @@ def drop_in(machine: Machine, text: str) -> None:
 
 def test_what_a_unit_sets_holds(cluster: Machine) -> None:
     drop_in(cluster, "LimitNOFILE=5000\nOOMScoreAdjust=123\nNice=3\nUMask=0027\nPrivateTmp=yes\nNoNewPrivileges=yes\n"
-                     "CapabilityBoundingSet=~CAP_SYS_TIME\nEnvironment=MINE=yes\nWorkingDirectory=/usr")  # fmt: skip
+                     "CapabilityBoundingSet=~CAP_SYS_TIME\nEnvironment=MINE=yes\nWorkingDirectory=/usr\n"
+                     "StandardError=append:/run/noded-errors")  # fmt: skip
     assert forked(cluster)
     pid = show(cluster, NODED, "MainPID")
     assert "5000" in cluster.sh(f"grep 'open files' /proc/{pid}/limits").stdout
@@ -111,6 +114,9 @@ def test_what_a_unit_sets_holds(cluster: Machine) -> None:
     assert int(status["CapEff"], 16) == bounding
     assert "systemd-private" in cluster.sh(f"grep ' /tmp ' /proc/{pid}/mountinfo").stdout
     assert cluster.sh(f"readlink /proc/{pid}/cwd").stdout == "/usr\n"
+    opened = [cluster.sh(f"readlink /proc/{pid}/fd/{number}").stdout.split(":")[0].strip() for number in (0, 1, 2)]
+    assert opened == ["/dev/null", "socket", "/run/noded-errors"]
+    assert int(cluster.sh(f"awk '$1 == \"flags:\" {{ print $2 }}' /proc/{pid}/fdinfo/2").stdout, 8) & os.O_APPEND
 
 
 def test_what_cannot_be_taken_over_is_started_plainly_and_said(cluster: Machine) -> None:
