@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import os
-import time
 
 import pytest
 
@@ -26,7 +25,7 @@ def wait_for_another(machine: Machine, unit: str, before: str) -> None:
     """Until the unit is active again, with another main process."""
     machine.wait_for(
         f"pid=$(systemctl show -P MainPID {unit}); test $pid != {before} && test $pid != 0"
-        f" && systemctl is-active --quiet {unit}", 15)  # fmt: skip
+        f" && systemctl is-active --quiet {unit}")  # fmt: skip
 
 
 def test_the_cluster_answers_right_after_each_restart(cluster: Machine) -> None:
@@ -112,11 +111,9 @@ SERVICES = ("ganeti-noded@node2", "ganeti-luxid@node1", "ganeti-wconfd@node1", "
 )
 def test_what_is_killed_comes_back(cluster: Machine, unit: str, signal: str) -> None:
     before = main_pid(cluster, unit)
-    begin = time.monotonic()
     cluster.run("kill", f"-{signal}", before)
     wait_for_another(cluster, unit, before)
-    assert time.monotonic() - begin < 15
-    cluster.wait_for("gnt-vcluster exec master -- gnt-node list", 15)
+    cluster.wait_for("gnt-vcluster exec master -- gnt-node list")
     assert daemons(cluster) == ALL_UP
 
 

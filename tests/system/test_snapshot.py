@@ -162,7 +162,7 @@ def test_save_killed_at_any_moment(saved: Machine) -> None:
         seconds = random.uniform(0, whole if at_random else whole / 3)
         when = "true" if at_random else "[ -e /run/ganeti-vcluster/frozen ]"
         killed = kill_at(saved, "gnt-vcluster snapshot save killed", when, seconds)
-        saved.wait_for(f'test -z "$({FROZEN})"', 2)
+        saved.wait_for(f'test -z "$({FROZEN})"')
         assert len(on_master(saved, "gnt-node", "list", "--no-headers").splitlines()) == 3
         left = saved.sh(f"ls -A {SNAPSHOTS}").stdout.split()
         frozen += any(name.endswith(".partial") for name in left)
@@ -352,7 +352,7 @@ def test_the_next_run_cleans_what_a_killed_one_left(saved: Machine, untouched: s
     saved.sh("kill -KILL $(pgrep -f '^/usr/bin/python3 -I /usr/bin/gnt-vcluster run')")
     process.communicate(timeout=60)
     assert "default" in saved.sh(LEFT).stdout
-    saved.wait_for("! pgrep -f 'sleep 100[0]'", 5)
+    saved.wait_for("! pgrep -f 'sleep 100[0]'")
     done = saved.run("gnt-vcluster", "run", "--nodes", "1", "true")
     assert "removing default" in done.stderr
     assert difference(untouched, fingerprint(saved)) == []
