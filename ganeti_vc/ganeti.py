@@ -10,7 +10,7 @@ import shlex
 import shutil
 import subprocess
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from ganeti_vc import files, names, nodedir
@@ -83,9 +83,11 @@ def expected_units(node: NodeId, master: NodeId | None) -> list[str]:
     return [node.service(daemon) for daemon in wanted]
 
 
-def command(node: NodeId, *argv: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+def command(
+    node: NodeId, *argv: str, check: bool = True, environment: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
     """Run a Ganeti command on a node and keep its output."""
-    return run(argv, prefix=node.enter, check=check)
+    return run(argv, prefix=node.enter, check=check, environment=environment)
 
 
 _UNFINISHED = {"queued", "waiting", "canceling", "running"}
@@ -135,8 +137,10 @@ def init_command(config: ClusterConfig) -> list[str]:
     return [*argv, *shlex.split(settings.init_options), config.name]
 
 
-def init(config: ClusterConfig) -> None:
-    command(config.nodes[0].id, *init_command(config))
+def init(config: ClusterConfig, passing: bool) -> None:
+    """Initialise the cluster. `passing`: it is stopped again at once, so only what init itself asks is started (tools/daemon-util)."""
+    environment = {"GANETI_VCLUSTER_START_ALL": "ganeti-noded ganeti-wconfd ganeti-luxid"} if passing else None
+    command(config.nodes[0].id, *init_command(config), environment=environment)
 
 
 def make_rapi_user(config: ClusterConfig) -> None:

@@ -159,14 +159,14 @@ def _interrupted_init(made: ClusterConfig, progress: Progress) -> None:
     first.data_dir.mkdir()
 
 
-def initialise(made: ClusterConfig, progress: Progress, outcome: Outcome) -> NodeId:
-    """`gnt-cluster init` on the first node, unless a node is the master already. Returns the master."""
+def initialise(made: ClusterConfig, progress: Progress, outcome: Outcome, passing: bool = False) -> NodeId:
+    """`gnt-cluster init` on the first node, unless a node is the master already; `passing`: see ganeti.init. Returns the master."""
     master = ganeti.master_of(node.id for node in made.nodes)
     if master is None:
         first = made.nodes[0]
         with progress.step(f"gnt-cluster init on {first.id.name}"):
             made.id.marker.touch()
-            ganeti.init(made)
+            ganeti.init(made, passing)
             ganeti.make_rapi_user(made)
             made.id.marker.unlink()
         outcome.changes.append("gnt-cluster init")
@@ -233,7 +233,7 @@ def finish(made: ClusterConfig, wishes: Wishes, systemd: Systemd, progress: Prog
     nodes, missing = _missing(made, instances)
     if seeding.wanted(wishes.join, nodes, missing):
         prepare(made, systemd, progress, outcome)
-        master = initialise(made, progress, outcome)
+        master = initialise(made, progress, outcome, passing=True)
         _seed(made, master, nodes, missing, wishes.shared_key, systemd, progress, outcome)
         start(made, systemd, progress, outcome)
     else:
@@ -272,7 +272,8 @@ def _seed(
     systemd: Systemd, progress: Progress, outcome: Outcome,
 ) -> None:  # fmt: skip
     """Stop the master and write nodes and instances into the configuration."""
-    if systemd.active_state(master.service("luxid")) == "active":
+    fresh = "gnt-cluster init" in outcome.changes
+    if not fresh and systemd.active_state(master.service("luxid")) == "active":
         running = ganeti.command(master, "gnt-job", "list", "--running", "--no-headers", "-o", "id").stdout.split()
         if running:
             raise VclusterError(f"the job {running[0]} is running", "wait for its end, then repeat the command")
