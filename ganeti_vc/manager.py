@@ -30,6 +30,9 @@ from ganeti_vc.systemd import Systemd, connect
 
 log = logging.getLogger("ganeti-vcluster")
 
+#: Seconds, for an update; as TimeoutStartSec= of the manager's unit.
+UPDATE_LIMIT = 600
+
 
 def read_configs() -> tuple[dict[ClusterId, ClusterConfig], dict[ClusterId, VclusterError]]:
     """The clusters that can be used, and why others cannot: one bad file must not stop its neighbours."""
@@ -96,6 +99,8 @@ class Manager:
 
     def __init__(self) -> None:
         self._notifier = sdnotify.SystemdNotifier()
+        #: Microseconds within which systemd wants a sign of life (sd_watchdog_enabled(3)); 0: it wants none.
+        self._watchdog = int(os.environ.get("WATCHDOG_USEC", "0"))
         self._selector = selectors.DefaultSelector()
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
 
@@ -110,6 +115,8 @@ class Manager:
     def _update(self, word: str) -> dict[str, str]:
         """Reconcile, and let systemd show how it went."""
         self._notifier.notify(f"{word}=1" if word == "RELOADING" else "STATUS=starting")
+        # With hundreds of nodes on a busy machine this takes longer than from one sign of life to the next.
+        self._notifier.notify(f"WATCHDOG_USEC={UPDATE_LIMIT * 10**6}")
         try:
             with connect() as systemd:
                 errors = reconcile(systemd)
@@ -120,6 +127,7 @@ class Manager:
         # Two messages: sdnotify drops one that is not Latin-1, and says nothing.
         self._notifier.notify("READY=1")
         self._notifier.notify("STATUS=" + status.encode("ascii", "replace").decode())
+        self._notifier.notify(f"WATCHDOG_USEC={self._watchdog}")
         return errors
 
     def _answer(self) -> None:
@@ -144,8 +152,7 @@ class Manager:
         self._selector.register(wake_read, selectors.EVENT_READ)
         self._listen()
         self._update("READY")
-        # Half of WatchdogSec= (sd_watchdog_enabled(3)).
-        pause = int(os.environ.get("WATCHDOG_USEC", "0")) / 2e6 or None
+        pause = self._watchdog / 2e6 or None
         while True:
             self._notifier.notify("WATCHDOG=1")
             for key, _ in self._selector.select(pause):
