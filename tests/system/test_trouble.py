@@ -307,6 +307,20 @@ for word in (b"reload", b"", b"nonsense"):
     assert machine.sh("systemctl show -P MainPID -P NRestarts ganeti-vcluster").stdout == before
 
 
+def test_the_watchdog_does_not_end_a_long_update(machine: Machine) -> None:
+    """As of many nodes on a busy machine: here somebody holds the manager's lock for longer than the watchdog's time."""
+    machine.run(*UP)
+    drop_in = "/run/systemd/system/ganeti-vcluster.service.d"
+    machine.sh(
+        f"mkdir {drop_in} && printf '[Service]\nWatchdogSec=1\n' >{drop_in}/watchdog.conf && systemctl daemon-reload"
+    )
+    machine.run("systemctl", "restart", "ganeti-vcluster.target")
+    machine.sh("flock /var/lib/ganeti-vcluster sh -c 'touch /run/held; exec sleep 3' & until [ -e /run/held ]; do :; done; "
+               "systemctl reload ganeti-vcluster && wait")  # fmt: skip
+    assert machine.run("systemctl", "show", "-P", "NRestarts", "ganeti-vcluster").stdout == "0\n"
+    machine.sh(f"rm -r {drop_in} /run/held && systemctl daemon-reload && systemctl restart ganeti-vcluster.target")
+
+
 def test_destroy_while_the_manager_is_dead(machine: Machine, untouched: str) -> None:
     machine.run(*UP)
     machine.sh("systemctl kill -s KILL --kill-whom=main ganeti-vcluster && gnt-vcluster destroy --yes")
