@@ -188,19 +188,21 @@ def do_power(args: argparse.Namespace) -> int:
         if args.what is not None and names.NodeId(cluster, args.what).registry_link.is_symlink():
             raise UsageError(f"{args.what} is a cluster and a node", f"systemctl {args.command} {cluster.target}, or "
                              f"{names.NodeId(cluster, args.what).target}")  # fmt: skip
-        name, unit = cluster.name, cluster.target
+        name, unit, switch = cluster.name, cluster.target, cluster.off_service
     else:
         try:
             node = status.find_node(args.what)
         except VclusterError:
             raise VclusterError(f"there is no cluster and no node {args.what}",
                                 "gnt-vcluster list and status show those there are") from None  # fmt: skip
-        name, unit = node.name, node.target
+        name, unit, switch = node.name, node.target, node.off_service
     if args.dry_run:
         return output.print_dry_run([f"systemctl {args.command} {unit}"], args)
     method = {"start": "StartUnit", "stop": "StopUnit", "restart": "RestartUnit"}[args.command]
     progress = output.progress(args)
     with connect() as systemd, progress.step(f"{args.command} {name}"):
+        if args.command != "start":
+            systemd.mark_started(switch)  # what waits at a stop, if a start has not come that far
         for job in systemd.jobs(method, [unit]):
             if job.result != "done" and not (args.command == "stop" and "not loaded" in job.result):
                 raise StepFailed(

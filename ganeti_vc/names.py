@@ -228,6 +228,10 @@ class NodeId:
         return f"ganeti-vnode@{self.name}.target"
 
     @property
+    def off_service(self) -> str:
+        return f"ganeti-vnode-off@{self.name}.service"
+
+    @property
     def master_target(self) -> str:
         return f"ganeti-master@{self.name}.target"
 
