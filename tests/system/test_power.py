@@ -100,6 +100,34 @@ def test_start_from_half_stopped(cluster: Machine, how: str) -> None:
     assert cluster.sh("ssh node2 echo up").stdout == "up\n"
 
 
+def test_a_stop_during_a_start_waits_and_takes_the_address(cluster: Machine) -> None:
+    cluster.run("gnt-vcluster", "stop", "node1")
+    drop_in = "/run/systemd/system/ganeti-mond@node1.service.d"
+    cluster.sh(
+        f"mkdir {drop_in} && printf '[Service]\\nExecStartPre=/bin/sleep 1000\\n' >{drop_in}/slow.conf && systemctl daemon-reload"
+    )
+    cluster.run("systemctl", "start", "--no-block", "ganeti-vnode@node1.target")
+    cluster.wait_for("ip -o addr show to 192.0.2.1 | grep -q .")
+    cluster.run("gnt-vcluster", "stop", "node1")
+    assert daemons(cluster) == {**ALL_UP, "node1": []}
+    assert cluster.sh("pgrep -af '192.0.2.10( |$)'; ip -o addr show to 192.0.2.1", check=False).stdout == ""
+    cluster.sh(f"rm -r {drop_in} && systemctl daemon-reload && gnt-vcluster start node1")
+    assert daemons(cluster) == ALL_UP
+
+
+def test_a_former_master_that_was_off_leaves_the_role_alone(cluster: Machine) -> None:
+    """Its own files still say that it is the master, and rapi would ask nobody."""
+    cluster.run("gnt-vcluster", "stop", "node1")
+    cluster.run("gnt-vcluster", "exec", "node2", "--", "gnt-cluster", "master-failover")
+    cluster.run("gnt-vcluster", "start", "node1")
+    cluster.run("systemctl", "restart", "ganeti-vcluster.target")
+    assert cluster.get("/run/ganeti-vcluster/nodes/node1/var/lib/ganeti/ssconf_master_node") == "node1\n"
+    assert daemons(cluster) == {**ALL_UP, "node1": CANDIDATE, "node2": MASTER}
+    on_master(cluster, "gnt-cluster", "redist-conf")
+    cluster.run("gnt-vcluster", "exec", "node1", "--", "gnt-cluster", "master-failover")
+    assert daemons(cluster) == ALL_UP and verify_errors(cluster) == []
+
+
 SERVICES = ("ganeti-noded@node2", "ganeti-luxid@node1", "ganeti-wconfd@node1", "ganeti-rapi@node1",
             "ganeti-confd@node3", "ganeti-mond@node1", "ganeti-vcluster-sshd@default")  # fmt: skip
 
