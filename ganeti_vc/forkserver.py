@@ -40,13 +40,10 @@ from ganeti_vc.names import GANETI_PYTHON
 
 log = logging.getLogger("ganeti-vcluster")
 
-#: Programs and the modules whose Main() they are.
-PROGRAMS: Mapping[str, str] = {
-    "/usr/sbin/ganeti-noded": "ganeti.server.noded",
-    forking.ENSURE_DIRS: "ganeti.tools.ensure_dirs",
-}
 #: Makes the node's view of the machine.
 NODED = "/usr/sbin/ganeti-noded"
+#: Programs and the modules whose Main() they are.
+PROGRAMS: Mapping[str, str] = {NODED: "ganeti.server.noded", forking.ENSURE_DIRS: "ganeti.tools.ensure_dirs"}
 #: Not Python: becomes this program in the node's view.
 MOND = "/usr/sbin/ganeti-mond"
 #: Who asks for one of these is told when it listens.

@@ -49,6 +49,11 @@ class Outcome:
     master: NodeId | None = None
     verify_errors: tuple[str, ...] = ()
 
+    @property
+    def fresh(self) -> bool:
+        """Whether the cluster was initialised just now."""
+        return "gnt-cluster init" in self.changes
+
     def document(self) -> dict[str, object]:
         return {
             "cluster": self.cluster.id.name,
@@ -239,8 +244,8 @@ def finish(made: ClusterConfig, wishes: Wishes, systemd: Systemd, progress: Prog
     else:
         bring_up(made, systemd, progress, outcome)
         master = initialise(made, progress, outcome)
-    fresh = "gnt-cluster init" in outcome.changes  # then luxid is about to set the cluster's address
-    if not fresh and made.address not in network.addresses():
+    # Of a fresh one luxid is about to set the address.
+    if not outcome.fresh and made.address not in network.addresses():
         # A bridge that was removed took it along.
         ganeti.command(master, "gnt-cluster", "activate-master-ip")
         outcome.changes.append("gnt-cluster activate-master-ip")
@@ -272,8 +277,7 @@ def _seed(
     systemd: Systemd, progress: Progress, outcome: Outcome,
 ) -> None:  # fmt: skip
     """Stop the master and write nodes and instances into the configuration."""
-    fresh = "gnt-cluster init" in outcome.changes
-    if not fresh and systemd.active_state(master.service("luxid")) == "active":
+    if not outcome.fresh and systemd.active_state(master.service("luxid")) == "active":
         running = ganeti.command(master, "gnt-job", "list", "--running", "--no-headers", "-o", "id").stdout.split()
         if running:
             raise VclusterError(f"the job {running[0]} is running", "wait for its end, then repeat the command")
