@@ -14,32 +14,28 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from ganeti_vc import (
-    benchcli,
     config,
     declare,
     destroy,
-    doctor,
-    ganeti,
     inside,
     names,
     output,
     parser,
-    qa,
     sandbox,
     sandboxed,
     scale,
     snapshotcli,
     snapshots,
     status,
-    sysctl,
     throwaway,
     up,
     view,
 )
 from ganeti_vc.declare import Wishes
 from ganeti_vc.errors import StepFailed, UsageError, VclusterError
-from ganeti_vc.qasuite import runs
 from ganeti_vc.systemd import connect
+
+# Most commands are over sooner than all modules are imported: those of a single command, in it.
 
 
 def _wishes(args: argparse.Namespace) -> Wishes:
@@ -249,9 +245,11 @@ def do_destroy(args: argparse.Namespace) -> int:
 
 
 def do_qa(args: argparse.Namespace) -> int:
+    from ganeti_vc import ganeti, qa, qasuite
+
     begin = time.monotonic()
     junit, log = (Path(name).absolute() if name else None for name in (args.junit, args.log))
-    tests = runs(ganeti.version(), args.quick, args.only.split(",") if args.only else ())
+    tests = qasuite.runs(ganeti.version(), args.quick, args.only.split(",") if args.only else ())
     found = qa.qa(
         status.default_cluster(args.cluster), tests, args.remainder, args.keep, junit, log, output.progress(args)
     )
@@ -268,6 +266,8 @@ def do_qa(args: argparse.Namespace) -> int:
 
 
 def do_doctor(args: argparse.Namespace) -> int:
+    from ganeti_vc import doctor, sysctl
+
     fixes: list[doctor.Raise] = []
     progress = output.progress(args)
     with connect() as systemd:
@@ -296,6 +296,12 @@ def do_doctor(args: argparse.Namespace) -> int:
     return 0
 
 
+def do_bench(args: argparse.Namespace) -> int:
+    from ganeti_vc import benchcli
+
+    return benchcli.do_bench(args)
+
+
 def do_run(args: argparse.Namespace) -> int:
     argv = [*args.words, *args.remainder]
     if not argv:
@@ -309,7 +315,7 @@ def do_run(args: argparse.Namespace) -> int:
 COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "up": do_up, "create": do_create, "status": do_status, "list": do_list, "exec": do_exec, "shell": do_shell,
     "logs": do_logs, "start": do_power, "stop": do_power, "restart": do_power, "scale": do_scale,
-    "destroy": do_destroy, "doctor": do_doctor, "qa": do_qa, "bench": benchcli.do_bench,
+    "destroy": do_destroy, "doctor": do_doctor, "qa": do_qa, "bench": do_bench,
     "snapshot": snapshotcli.do_snapshot, "run": do_run, "sandbox": sandboxed.do_sandbox,
 }  # fmt: skip
 

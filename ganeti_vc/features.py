@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from ganeti_vc import ganeti, names, network, qa, sshd, view
+from ganeti_vc import ganeti, names, network, sshd, view
 from ganeti_vc.config import ClusterConfig
 from ganeti_vc.daemons import DAEMONS, Runs
 from ganeti_vc.keys import DEFAULT_SSH_PORT
@@ -83,7 +83,7 @@ def _programs() -> Iterator[Feature]:
     yield Feature("ganeti", "program: Ganeti", ganeti.DAEMON_UTIL.exists(), "apt-get install ganeti")
     yield Feature("sshd", "program: sshd", Path("/usr/sbin/sshd").exists(), "apt-get install openssh-server")
     yield Feature("host-key", f"file: {sshd.HOST_KEYS[0]}", sshd.HOST_KEYS[0].exists(), "ssh-keygen -A")
-    yield Feature("testsuite", "program: Ganeti's QA suite", qa.SUITE.exists(),
+    yield Feature("testsuite", "program: Ganeti's QA suite", names.GANETI_QA.exists(),
                   "only for gnt-vcluster qa: apt-get install ganeti-testsuite", optional=True)  # fmt: skip
 
 

@@ -24,20 +24,8 @@ ENSURE_DIRS = "/usr/lib/ganeti/ensure-dirs"
 ANSWER_LIMIT = 30.0
 
 
-class Process:
-    """A program that the fork server runs for us, in our control group, as a child of PID 1."""
-
-    def __init__(self, connection: _socket.socket) -> None:
-        self._connection = connection
-
-    def wait(self) -> int:
-        """Its exit status; 1 when it was killed."""
-        answer = self._connection.recv(64).decode()
-        return int(answer.removeprefix("status ")) if answer else 1
-
-
-def ask(argv: Sequence[str]) -> Process | None:
-    """Have the fork server run a program with our identity. None: start it yourself."""
+def run(argv: Sequence[str]) -> int | None:
+    """Have the fork server run a program in our control group, and wait. Its status, 1 when it was killed; None: run it yourself."""
     if not os.environ.get(SWITCH):
         return None
     environment = [f"{key}={value}" for key, value in os.environ.items() if key != SWITCH]
@@ -54,4 +42,5 @@ def ask(argv: Sequence[str]) -> Process | None:
     if not answer.startswith("pid "):
         return None
     connection.settimeout(None)
-    return Process(connection)
+    ended = connection.recv(64).decode()
+    return int(ended.removeprefix("status ")) if ended.startswith("status ") else 1

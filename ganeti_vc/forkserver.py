@@ -272,15 +272,11 @@ class Server:
             status = _main(*request.argv)
             with contextlib.suppress(OSError):  # a daemon has closed it; whoever waits may be gone
                 connection.sendall(f"status {status}".encode())
-        except (FileNotFoundError, ProcessLookupError) as err:
-            if os.path.exists(f"/proc/{pid}"):
-                traceback.print_exc()
-            else:
+        except BaseException as err:  # nothing else would ever report it
+            if isinstance(err, (FileNotFoundError, ProcessLookupError)) and not os.path.exists(f"/proc/{pid}"):
                 print(f"{request.program}: who asked for it has ended meanwhile ({err})", file=sys.stderr)
-            with contextlib.suppress(OSError):
-                connection.sendall(b"failed")
-        except BaseException:  # nothing else would ever report it
-            traceback.print_exc()
+            else:
+                traceback.print_exc()
             with contextlib.suppress(OSError):
                 connection.sendall(b"failed")
         finally:

@@ -9,25 +9,26 @@ socket, notifies and is gone.
 A master's daemon may end before it listens with Ganeti's "not master" (constants.EXIT_NOTMASTER).
 That is no failure, but systemd takes any end before the notification for one. So the launching process
 stays the main process of those few daemons, passes signals on, and ends as the daemon does.
+
+A start of a cluster waits for one of these after the other, and most of what one costs is Python's own
+imports: so only what the interpreter has in it is imported.
 """
 
 from __future__ import annotations
 
-import contextlib
+import _socket
 import os
 import select
-import signal
-import socket
-from collections.abc import Sequence
-from typing import NoReturn
 
-import sdnotify
-
-from ganeti_vc import forking, view
 from ganeti_vc.listening import TCP_PORTS, UDP_PORTS, bound, local
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import NoReturn
+
 EXIT_NOTMASTER = 11
-ADDRESS_TRIES = 200  #: ten a second
+ADDRESS_PAUSE, ADDRESS_TRIES = 50, 400  #: milliseconds
 SOCKETS = {"ganeti-wconfd": "ganeti-wconfd", "ganeti-luxid": "ganeti-query"}
 LUXI_REQUEST = b'{"method": "QueryConfigValues", "args": [["master_node"]]}\x03'
 MASTER_DAEMONS = ("ganeti-wconfd", "ganeti-luxid", "ganeti-rapi")
@@ -44,17 +45,19 @@ def _answers(daemon: str, rootdir: str, address: str) -> bool:
     for kind, ports in (("tcp", TCP_PORTS), ("udp", UDP_PORTS)):
         if name in ports:
             return local(address, ports[name]) in bound(kind)
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
-        sock.settimeout(5)
-        try:
-            sock.connect(f"{rootdir}/var/run/ganeti/socket/{SOCKETS[daemon]}")
-            if daemon != "ganeti-luxid":
-                return True
-            # It listens before it has the job queue's lock, without which it ends.
-            sock.sendall(LUXI_REQUEST)
-            return sock.recv(1) == b"{"
-        except OSError:
-            return False
+    sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
+    sock.settimeout(5)
+    try:
+        sock.connect(f"{rootdir}/var/run/ganeti/socket/{SOCKETS[daemon]}")
+        if daemon != "ganeti-luxid":
+            return True
+        # It listens before it has the job queue's lock, without which it ends.
+        sock.sendall(LUXI_REQUEST)
+        return sock.recv(1) == b"{"
+    except OSError:
+        return False
+    finally:
+        sock.close()
 
 
 def _may_have_address(address: str) -> bool:
@@ -62,13 +65,22 @@ def _may_have_address(address: str) -> bool:
 
     False when another rapi has it: that of the master, while this node still takes itself for it.
     """
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    for _ in range(ADDRESS_TRIES):
-        with socket.socket(family) as sock, contextlib.suppress(OSError):
-            sock.bind((address, 0))
-            break
-        select.poll().poll(100)
+    tries = ADDRESS_TRIES
+    while tries and not _is_here(address):
+        select.poll().poll(ADDRESS_PAUSE)
+        tries -= 1
     return local(address, TCP_PORTS["rapi"]) not in bound("tcp")
+
+
+def _is_here(address: str) -> bool:
+    sock = _socket.socket(_socket.AF_INET6 if ":" in address else _socket.AF_INET)
+    try:
+        sock.bind((address, 0))
+    except OSError:
+        return False
+    finally:
+        sock.close()
+    return True
 
 
 def wait(argv: Sequence[str], pid: int) -> bool:
@@ -83,61 +95,72 @@ def wait(argv: Sequence[str], pid: int) -> bool:
     while not ended.poll(pause):
         if _answers(daemon, rootdir, address):
             return True
-        pause = min(pause * 1.3, 250)
+        pause = min(pause * 1.1, 250)
     return False
+
+
+def _notify(state: str) -> None:
+    """As sd_notify(3)."""
+    path = os.environ["NOTIFY_SOCKET"]
+    sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_DGRAM | _socket.SOCK_CLOEXEC)
+    sock.sendto(state.encode(), "\0" + path[1:] if path.startswith("@") else path)
+    sock.close()
 
 
 def tell(argv: Sequence[str], pid: int) -> int:
     """Tell systemd when a daemon answers that runs already. Returns an exit status."""
     if not wait(argv, pid):
         return 1
-    sdnotify.SystemdNotifier().notify("READY=1")
+    _notify("READY=1")
     return 0
 
 
-def _become(argv: Sequence[str], notifier: sdnotify.SystemdNotifier) -> NoReturn:
+def _become(argv: Sequence[str]) -> NoReturn:
     """Leave the watching process behind, not as our child, for the daemon reaps only its own."""
     pid = os.getpid()
     middle = os.fork()
     if middle == 0:
         if os.fork() == 0 and wait(argv, pid):
-            notifier.notify("READY=1")
+            _notify("READY=1")
         os._exit(0)
     os.waitpid(middle, 0)
-    os.environ.pop("NOTIFY_SOCKET", None)
+    del os.environ["NOTIFY_SOCKET"]
     os.execv(argv[0], list(argv))
 
 
-def _accompany(argv: Sequence[str], notifier: sdnotify.SystemdNotifier) -> int:
+def _accompany(argv: Sequence[str]) -> int:
     """Run the daemon to its end as our child. Returns its status."""
-    if argv[0].endswith("rapi") and not _may_have_address(address_of(argv)):
-        status = EXIT_NOTMASTER
-    else:
-        status = _run(argv, notifier)
+    denied = argv[0].endswith("rapi") and not _may_have_address(address_of(argv))
+    status = EXIT_NOTMASTER if denied else _run(argv)
     if status == EXIT_NOTMASTER:
-        notifier.notify("READY=1\nSTATUS=not master")
+        _notify("READY=1\nSTATUS=not master")
     return status if status >= 0 else 128 - status
 
 
-def _run(argv: Sequence[str], notifier: sdnotify.SystemdNotifier) -> int:
+def _run(argv: Sequence[str]) -> int:
+    import signal
+
     environ = {key: value for key, value in os.environ.items() if key != "NOTIFY_SOCKET"}
     pid = os.posix_spawn(argv[0], list(argv), environ)
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, lambda received, _: os.kill(pid, received))
     if wait(argv, pid):
-        notifier.notify("READY=1")
+        _notify("READY=1")
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
 def launch(argv: Sequence[str]) -> int:
     """Become the daemon `argv`, or return its exit status."""
-    daemon, notifier = os.path.basename(argv[0]), sdnotify.SystemdNotifier()
+    daemon = os.path.basename(argv[0])
     if daemon in MASTER_DAEMONS:
-        return _accompany(argv, notifier)
-    if daemon == "ganeti-noded":
-        if status := os.spawnv(os.P_WAIT, forking.ENSURE_DIRS, [forking.ENSURE_DIRS]):
+        return _accompany(argv)
+    if daemon in ("ganeti-noded", "ganeti-mond"):  # they look at the machine and act on it
+        from ganeti_vc import forking, view
+
+        if daemon == "ganeti-mond":
+            view.share(os.environ["GANETI_HOSTNAME"])
+        elif status := os.spawnv(os.P_WAIT, forking.ENSURE_DIRS, [forking.ENSURE_DIRS]):
             return status
-        view.make(os.environ["GANETI_HOSTNAME"])
-    elif daemon == "ganeti-mond":  # it looks at the machine, too
-        view.share(os.environ["GANETI_HOSTNAME"])
-    _become(argv, notifier)
+        else:
+            view.make(os.environ["GANETI_HOSTNAME"])
+    _become(argv)

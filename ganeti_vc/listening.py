@@ -7,7 +7,7 @@ daemon imports this (tools/launch), so it imports next to nothing itself.
 
 from __future__ import annotations
 
-import socket
+import _socket
 import sys
 
 #: Of Ganeti's daemons (constants.DAEMONS_PORTS), by name without ``ganeti-``.
@@ -19,7 +19,7 @@ _STATES = {"tcp": "0A", "udp": "07"}  # TCP_LISTEN; UDP has only "bound"
 
 def local(address: str, port: int) -> str:
     """How the kernel's tables write an address and a port."""
-    raw = socket.inet_pton(socket.AF_INET6 if ":" in address else socket.AF_INET, address)
+    raw = _socket.inet_pton(_socket.AF_INET6 if ":" in address else _socket.AF_INET, address)
     words = (raw[at : at + 4] for at in range(0, len(raw), 4))
     return "".join(f"{int.from_bytes(word, sys.byteorder):08X}" for word in words) + f":{port:04X}"
 

@@ -41,6 +41,8 @@ CGROUPS = Path("/sys/fs/cgroup")
 
 #: Ganeti's Python modules, by the link that follows the installed version.
 GANETI_PYTHON = "/usr/share/ganeti/default"
+#: Ganeti's own QA suite (package ganeti-testsuite).
+GANETI_QA = Path("/usr/share/ganeti/testsuite/qa")
 FORK_SERVER_SERVICE = "ganeti-vcluster-forkserver.service"
 MANAGER_SERVICE = "ganeti-vcluster.service"
 ALL_TARGET, ALL_OFF_SERVICE = "ganeti-vcluster.target", "ganeti-vcluster-off.service"

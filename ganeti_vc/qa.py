@@ -21,13 +21,12 @@ from pathlib import Path
 from ganeti_vc import apply, config, declare, destroy, files, initext, up
 from ganeti_vc.config import ClusterConfig
 from ganeti_vc.errors import VclusterError
-from ganeti_vc.names import GANETI_PYTHON, ClusterId
+from ganeti_vc.names import GANETI_PYTHON, GANETI_QA, ClusterId
 from ganeti_vc.output import Progress
 from ganeti_vc.process import BASE_ENVIRONMENT
 from ganeti_vc.qasuite import XEN_FILE, Result, configuration, junit, results, together
 from ganeti_vc.systemd import connect
 
-SUITE = Path("/usr/share/ganeti/testsuite/qa")
 BURNIN = Path(GANETI_PYTHON) / "burnin"
 #: Ganeti 3.1's suite writes a log of its own where the machine's Ganeti has its own.
 IN_NAMESPACE = ("unshare", "--mount", "sh", "-c", 'mount --bind "$0" /var/log/ganeti && exec "$@"')
@@ -56,7 +55,7 @@ def _run(made: ClusterConfig, tests: Mapping[str, bool], options: Sequence[str],
     """
     with tempfile.TemporaryDirectory(prefix="ganeti-qa-") as directory:
         work = Path(directory)
-        shutil.copytree(SUITE, work / "qa")
+        shutil.copytree(GANETI_QA, work / "qa")
         (work / "tools").mkdir()
         shutil.copy(BURNIN, work / "tools")
         (work / "config.json").write_text(json.dumps(configuration(made, tests), indent=2))
@@ -100,9 +99,9 @@ def qa(
 ) -> list[Result]:
     """Make a cluster for each of the `tests`, the second one called CLUSTER2, run the suite on all of them at the same
     time, and remove those again on which nothing failed, unless `keep` is set."""
-    if not SUITE.is_dir():
+    if not GANETI_QA.is_dir():
         raise VclusterError(
-            f"Ganeti's QA suite is not installed: {SUITE} is missing", "apt-get install ganeti-testsuite"
+            f"Ganeti's QA suite is not installed: {GANETI_QA} is missing", "apt-get install ganeti-testsuite"
         )
     for path in filter(None, (junit_file, log)):
         files.write(path, "")  # rather now than after twenty minutes

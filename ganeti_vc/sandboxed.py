@@ -14,12 +14,15 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ganeti_vc import container, forwarding, output, rootless, sandbox, trees
 from ganeti_vc.errors import UsageError, VclusterError
-from ganeti_vc.features import Feature
 from ganeti_vc.output import PROGRAM_VARIABLE, Progress
 from ganeti_vc.sandbox import Sandbox
+
+if TYPE_CHECKING:
+    from ganeti_vc.features import Feature
 
 PROGRAM = "/usr/bin/gnt-vcluster"
 

@@ -188,8 +188,12 @@ class Systemd:
         return kind in (b"restart", b"try-restart")
 
     def mark_started(self, *units: str) -> None:
-        """Start units that have no process, and nothing else, so that they can be stopped: what they want stays as it is."""
-        self.jobs("StartUnit", units, mode="ignore-dependencies")
+        """Start units that have no process, and nothing else, so that they can be stopped: what they want stays as it is.
+
+        Not those that stop just now: who waits for that would be told that it is cancelled.
+        """
+        busy = {unit.name for unit in self.list_units(*units) if unit.active not in ("inactive", "failed")}
+        self.jobs("StartUnit", sorted(set(units) - busy), mode="ignore-dependencies")
 
     def wait_for_change(self) -> None:
         """Return when a job has ended, or after a second: processes can die without one."""
