@@ -6,7 +6,7 @@ imports once (ganeti_vc/relocation.py) and forks. Whoever wants a program for a 
 the unit's main process) connects and waits; the forked process takes over the identity of the one that
 asked, so that it is the unit's in every respect: control group, standard files, namespaces, limits,
 capabilities, environment. Then it runs the program's own main function, or, as mond is no
-Python program, becomes it in the node's view. Of a daemon the one that asked is told when it listens.
+Python program, becomes it in the node's view. Of a daemon systemd and the one that asked are told when it listens.
 
 What the kernel does not let it take over is asked for beforehand: who asks with a seccomp filter or as
 another user than root is told to start the program itself. So it is after an upgrade of Ganeti.
@@ -32,11 +32,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn, cast
 
-import sdnotify
 import setproctitle
 
 from ganeti_vc import forking, identity, launching, libc, listening, relocation, view
 from ganeti_vc.names import GANETI_PYTHON
+from ganeti_vc.notification import flush, notify
 
 log = logging.getLogger("ganeti-vcluster")
 
@@ -46,7 +46,7 @@ NODED = "/usr/sbin/ganeti-noded"
 PROGRAMS: Mapping[str, str] = {NODED: "ganeti.server.noded", forking.ENSURE_DIRS: "ganeti.tools.ensure_dirs"}
 #: Not Python: becomes this program in the node's view.
 MOND = "/usr/sbin/ganeti-mond"
-#: Who asks for one of these is told when it listens.
+#: Of these is told when they listen.
 DAEMONS = {NODED: "noded", MOND: "mond"}
 KNOWN_VERSIONS = ("3.0", "3.1")
 MAX_MESSAGE = 65536
@@ -142,6 +142,14 @@ class Request:
         return listening.local(launching.address_of(self.argv), listening.TCP_PORTS[daemon]) if daemon else ""
 
 
+@dataclass
+class Daemon:
+    """One that somebody waits for."""
+
+    address: str  #: where it will listen, as `listening.bound` has it
+    pid: int = 0  #: 0: systemd does not know it yet
+
+
 class Server:
     """Forks on request."""
 
@@ -151,8 +159,7 @@ class Server:
         self._selector = selectors.DefaultSelector()
         self._signature = _signature()
         self._said: set[tuple[str, str, str]] = set()
-        #: Who waits for a daemon, and where that will listen.
-        self._waiting: dict[socket.socket, str] = {}
+        self._waiting: dict[socket.socket, Daemon] = {}
 
     def run(self) -> NoReturn:
         Path(forking.SOCKET).unlink(missing_ok=True)
@@ -162,27 +169,38 @@ class Server:
         self._selector.register(self._socket, selectors.EVENT_READ)
         gc.collect()
         gc.freeze()  # what is here now stays shared with the children
-        sdnotify.SystemdNotifier().notify(f"READY=1\nSTATUS={len(self._places)} places to move per node")
+        notify(f"READY=1\nSTATUS={len(self._places)} places to move per node")
         look_at = 0.0
         while True:
             pause = max(0.0, look_at - time.monotonic()) if self._waiting else None
             for key, _ in self._selector.select(pause):
                 if key.fileobj is self._socket:
                     self._accept()
-                else:  # it sends nothing more: it is gone
-                    self._drop(cast(socket.socket, key.fileobj))
+                else:
+                    self._hear(cast(socket.socket, key.fileobj))
             before = time.monotonic()
             if self._waiting and before >= look_at:
                 self._look()
                 took = time.monotonic() - before
                 look_at = before + min(LOOK_LIMIT, max(LOOK_PAUSE, took / LOOK_SHARE))
 
+    def _hear(self, connection: socket.socket) -> None:
+        """Who waits has made its daemon the unit's main process, and says so; or it is gone."""
+        answer = b""
+        with contextlib.suppress(OSError):
+            answer = connection.recv(64)
+        if answer.isdigit():
+            self._waiting[connection].pid = int(answer)
+        else:
+            self._drop(connection)
+
     def _look(self) -> None:
-        """Tell those whose daemon listens now."""
+        """Tell systemd of those that listen now, in their own name, and then those that wait for them."""
         present = listening.bound("tcp")
-        for connection, wanted in list(self._waiting.items()):
-            if wanted in present:
-                with contextlib.suppress(OSError):
+        for connection, daemon in list(self._waiting.items()):
+            if daemon.pid and daemon.address in present:
+                with contextlib.suppress(OSError):  # it has ended: so will who waits for it
+                    notify("READY=1", daemon.pid)
                     connection.sendall(b"ready")
                 self._drop(connection)
 
@@ -200,7 +218,7 @@ class Server:
             log.info("a request failed: %r", err)
             wanted = ""
         if wanted:
-            self._waiting[connection] = wanted
+            self._waiting[connection] = Daemon(wanted)
             self._selector.register(connection, selectors.EVENT_READ)
         else:
             connection.close()
@@ -308,7 +326,8 @@ def main() -> int:
         _check(places)
     except Unsuitable as err:
         log.warning("nodes start without the fork server: %s", err)
-        sdnotify.SystemdNotifier().notify("READY=1\nSTATUS=not usable")
+        notify("READY=1\nSTATUS=not usable")
+        flush()
         return 0
     # The import set Ganeti's own logging up; a child starts as a new program would.
     for name in relocation.marked_environment():

@@ -21,6 +21,7 @@ import os
 import select
 
 from ganeti_vc.listening import TCP_PORTS, UDP_PORTS, bound, local
+from ganeti_vc.notification import flush, notify
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -99,19 +100,12 @@ def wait(argv: Sequence[str], pid: int) -> bool:
     return False
 
 
-def _notify(state: str) -> None:
-    """As sd_notify(3)."""
-    path = os.environ["NOTIFY_SOCKET"]
-    sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_DGRAM | _socket.SOCK_CLOEXEC)
-    sock.sendto(state.encode(), "\0" + path[1:] if path.startswith("@") else path)
-    sock.close()
-
-
 def tell(argv: Sequence[str], pid: int) -> int:
     """Tell systemd when a daemon answers that runs already. Returns an exit status."""
     if not wait(argv, pid):
         return 1
-    _notify("READY=1")
+    notify("READY=1")
+    flush()
     return 0
 
 
@@ -121,7 +115,8 @@ def _become(argv: Sequence[str]) -> NoReturn:
     middle = os.fork()
     if middle == 0:
         if os.fork() == 0 and wait(argv, pid):
-            _notify("READY=1")
+            notify("READY=1")
+            flush()
         os._exit(0)
     os.waitpid(middle, 0)
     del os.environ["NOTIFY_SOCKET"]
@@ -133,7 +128,8 @@ def _accompany(argv: Sequence[str]) -> int:
     denied = argv[0].endswith("rapi") and not _may_have_address(address_of(argv))
     status = EXIT_NOTMASTER if denied else _run(argv)
     if status == EXIT_NOTMASTER:
-        _notify("READY=1\nSTATUS=not master")
+        notify("READY=1\nSTATUS=not master")
+        flush()
     return status if status >= 0 else 128 - status
 
 
@@ -145,7 +141,7 @@ def _run(argv: Sequence[str]) -> int:
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, lambda received, _: os.kill(pid, received))
     if wait(argv, pid):
-        _notify("READY=1")
+        notify("READY=1")
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 

@@ -19,12 +19,11 @@ import socket
 import sys
 from collections.abc import Sequence
 
-import sdnotify
-
 from ganeti_vc import apply, config, destroy, files, freezer, names, plan, ready, swap
 from ganeti_vc.config import ClusterConfig
 from ganeti_vc.errors import VclusterError
 from ganeti_vc.names import ClusterId
+from ganeti_vc.notification import notify
 from ganeti_vc.steps import Step
 from ganeti_vc.systemd import Systemd, connect
 
@@ -32,6 +31,8 @@ log = logging.getLogger("ganeti-vcluster")
 
 #: Seconds, for an update; as TimeoutStartSec= of the manager's unit.
 UPDATE_LIMIT = 600
+#: Characters. Of more than 4 KiB systemd would ignore all.
+MAX_STATUS = 900
 
 
 def read_configs() -> tuple[dict[ClusterId, ClusterConfig], dict[ClusterId, VclusterError]]:
@@ -98,7 +99,6 @@ class Manager:
     """The long-running process."""
 
     def __init__(self) -> None:
-        self._notifier = sdnotify.SystemdNotifier()
         #: Microseconds within which systemd wants a sign of life (sd_watchdog_enabled(3)); 0: it wants none.
         self._watchdog = int(os.environ.get("WATCHDOG_USEC", "0"))
         self._selector = selectors.DefaultSelector()
@@ -114,9 +114,9 @@ class Manager:
 
     def _update(self, word: str) -> dict[str, str]:
         """Reconcile, and let systemd show how it went."""
-        self._notifier.notify(f"{word}=1" if word == "RELOADING" else "STATUS=starting")
+        notify(f"{word}=1" if word == "RELOADING" else "STATUS=starting")
         # With hundreds of nodes on a busy machine this takes longer than from one sign of life to the next.
-        self._notifier.notify(f"WATCHDOG_USEC={UPDATE_LIMIT * 10**6}")
+        notify(f"WATCHDOG_USEC={UPDATE_LIMIT * 10**6}")
         try:
             with connect() as systemd:
                 errors = reconcile(systemd)
@@ -124,10 +124,7 @@ class Manager:
             log.error("%s", err)
             errors = {"": str(err)}
         status = "; ".join(errors.values()) if errors else "all clusters are as declared"
-        # Two messages: sdnotify drops one that is not Latin-1, and says nothing.
-        self._notifier.notify("READY=1")
-        self._notifier.notify("STATUS=" + status.encode("ascii", "replace").decode())
-        self._notifier.notify(f"WATCHDOG_USEC={self._watchdog}")
+        notify(f"READY=1\nSTATUS={status[:MAX_STATUS]}\nWATCHDOG_USEC={self._watchdog}")
         return errors
 
     def _answer(self) -> None:
@@ -154,7 +151,7 @@ class Manager:
         self._update("READY")
         pause = self._watchdog / 2e6 or None
         while True:
-            self._notifier.notify("WATCHDOG=1")
+            notify("WATCHDOG=1")
             for key, _ in self._selector.select(pause):
                 if key.fileobj is self._socket:
                     self._answer()
@@ -163,7 +160,7 @@ class Manager:
                 if signal.SIGUSR1 in received:
                     return 75  # EX_TEMPFAIL: systemd starts it again
                 if signal.SIGTERM in received or signal.SIGINT in received:
-                    self._notifier.notify("STOPPING=1")
+                    notify("STOPPING=1")
                     self._socket.close()
                     with connect() as systemd:
                         if not systemd.is_restarting(names.MANAGER_SERVICE):

@@ -15,10 +15,9 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import IO
 
-import sdnotify
-
 from ganeti_vc.container import Container, ContainerError, new_group
 from ganeti_vc.errors import VclusterError
+from ganeti_vc.notification import notify
 from ganeti_vc.sandbox import STOP_TIMEOUT, Sandbox
 
 
@@ -76,9 +75,7 @@ def _run(sandbox: Sandbox, waiting: IO[str] | None) -> int:
                     shown = container.leader
                     sandbox.record(lock, shown)
                     # 0: it boots again.
-                    sdnotify.SystemdNotifier().notify(
-                        f"READY=1\nSTATUS=PID 1 inside is {shown}" if shown else "STATUS=rebooting"
-                    )
+                    notify(f"READY=1\nSTATUS=PID 1 inside is {shown}" if shown else "STATUS=rebooting")
                     _tell(waiting, "ready")
                 if not container.serve():
                     return container.status

@@ -37,7 +37,7 @@ RELEASES = SUITES
 PACKAGES = (
     "systemd", "systemd-sysv", "libpam-systemd", "dbus", "dbus-user-session", "uidmap", "ganeti", "ganeti-os-noop", "openssh-server", "iproute2", "procps",
     "python3-configobj", "python3-dbus", "python3-gi", "python3-openssl", "python3-pyroute2",
-    "python3-pystemd", "python3-rich", "python3-sdnotify", "python3-setproctitle",
+    "python3-pystemd", "python3-rich", "python3-setproctitle",
     "e2fsprogs", "ganeti-testsuite", "logrotate", "fping", "iptables", "net-tools", "curl", "lsof", "man-db", "bash-completion", "strace",
 )  # fmt: skip
 

@@ -76,6 +76,40 @@ def test_a_killed_noded_is_restarted(cluster: Machine) -> None:
     assert forked(cluster) and "node2" in on_master(cluster, "gnt-node", "list")
 
 
+def test_ready_is_said_in_the_name_of_the_main_process(cluster: Machine) -> None:
+    """systemd ignores what a process has sent that has ended when it comes to it."""
+    server = show(cluster, SERVER, "MainPID")
+    cluster.sh(f"strace -o /run/sent -e trace=sendmsg -p {server} & "
+               f"until grep -q 'TracerPid:.[1-9]' /proc/{server}/status; do sleep 0.05; done; "
+               f"systemctl restart {NODED}; kill $!; wait")  # fmt: skip
+    (line,) = (line for line in cluster.get("/run/sent").splitlines() if "READY=1" in line)
+    assert f"pid={show(cluster, NODED, 'MainPID')}," in line
+
+
+#: Is systemd to a process that says READY=1, and reads on only when asked for: prints what it got, and whether
+#: the process was there still after the first message, and ended when all was read.
+SLOW_SYSTEMD = """
+import os, socket, subprocess, sys
+server = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+server.bind("/run/slow")
+process = subprocess.Popen(sys.argv[1:], env={**os.environ, "NOTIFY_SOCKET": "/run/slow"})
+first = server.recv(64)
+data, fds, _, _ = socket.recv_fds(server, 64, 1)
+there = process.poll() is None
+os.close(fds[0])
+print(first.decode(), data.decode(), there, process.wait())
+"""
+
+
+def test_who_says_ready_and_ends_waits_for_systemd(cluster: Machine) -> None:
+    cluster.put("/run/slow.py", SLOW_SYSTEMD)
+    pid = show(cluster, "ganeti-confd@node2.service", "MainPID")
+    rootdir = cluster.sh("readlink /run/ganeti-vcluster/nodes/node2").stdout.strip()
+    done = cluster.sh(f"GANETI_ROOTDIR={rootdir} python3 /run/slow.py "
+                      f"/usr/lib/ganeti-vcluster/launch --wait {pid} ganeti-confd -f -b 192.0.2.11")  # fmt: skip
+    assert done.stdout.split() == ["READY=1", "BARRIER=1", "True", "0"]
+
+
 def test_killing_the_server_touches_no_node(cluster: Machine) -> None:
     before = [show(cluster, f"ganeti-noded@node{n}.service", "MainPID") for n in (1, 2, 3)]
     server = show(cluster, SERVER, "MainPID")

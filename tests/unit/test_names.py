@@ -61,6 +61,6 @@ def test_no_unit_gives_up(unit: Path) -> None:
 
 @pytest.mark.parametrize("key", ["Wants", "After"])
 def test_the_helper_that_switches_a_node_on_names_all_its_daemons(key: str) -> None:
-    lines = (ROOT / "units/ganeti-vnode-on@.service").read_text().splitlines()
+    lines = (ROOT / "units/ganeti-vnode-on@.target").read_text().splitlines()
     named = re.findall(r"ganeti-([a-z]+)@%i\.service", " ".join(line for line in lines if line.startswith(f"{key}=")))
     assert set(named) == {daemon.name for daemon in DAEMONS if daemon.runs is not Runs.ON_DEMAND}
