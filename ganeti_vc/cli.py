@@ -249,7 +249,9 @@ def do_qa(args: argparse.Namespace) -> int:
 
     begin = time.monotonic()
     junit, log = (Path(name).absolute() if name else None for name in (args.junit, args.log))
-    tests = qasuite.runs(ganeti.version(), args.quick, args.only.split(",") if args.only else ())
+    only = args.only.split(",") if args.only else ()
+    qa.check(only)
+    tests = qasuite.runs(ganeti.version(), args.quick, only)
     found = qa.qa(
         status.default_cluster(args.cluster), tests, args.remainder, args.keep, junit, log, output.progress(args)
     )

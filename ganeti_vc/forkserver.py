@@ -30,13 +30,13 @@ import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn, cast
+from typing import Any, NoReturn
 
 import setproctitle
 
 from ganeti_vc import forking, identity, launching, libc, listening, relocation, view
 from ganeti_vc.names import GANETI_PYTHON
-from ganeti_vc.notification import flush, notify
+from ganeti_vc.notification import barrier, flush, notify
 
 log = logging.getLogger("ganeti-vcluster")
 
@@ -148,6 +148,7 @@ class Daemon:
 
     address: str  #: where it will listen, as `listening.bound` has it
     pid: int = 0  #: 0: systemd does not know it yet
+    told: int = -1  #: what systemd closes when it knows that it listens
 
 
 class Server:
@@ -176,38 +177,47 @@ class Server:
             for key, _ in self._selector.select(pause):
                 if key.fileobj is self._socket:
                     self._accept()
-                else:
-                    self._hear(cast(socket.socket, key.fileobj))
+                elif key.data in self._waiting:
+                    self._hear(key.data, key.fd)
             before = time.monotonic()
             if self._waiting and before >= look_at:
                 self._look()
                 took = time.monotonic() - before
                 look_at = before + min(LOOK_LIMIT, max(LOOK_PAUSE, took / LOOK_SHARE))
 
-    def _hear(self, connection: socket.socket) -> None:
-        """Who waits has made its daemon the unit's main process, and says so; or it is gone."""
-        answer = b""
+    def _hear(self, connection: socket.socket, fd: int) -> None:
+        """Who waits has made its daemon the unit's main process, and says so; systemd knows that it listens; or all is over."""
+        daemon, answer = self._waiting[connection], b""
         with contextlib.suppress(OSError):
-            answer = connection.recv(64)
+            if fd == daemon.told:
+                connection.sendall(b"ready")
+            else:
+                answer = connection.recv(64)
         if answer.isdigit():
-            self._waiting[connection].pid = int(answer)
+            daemon.pid = int(answer)
         else:
             self._drop(connection)
 
     def _look(self) -> None:
-        """Tell systemd of those that listen now, in their own name, and then those that wait for them."""
+        """Tell systemd, in their own name, of those that listen now."""
         present = listening.bound("tcp")
         for connection, daemon in list(self._waiting.items()):
-            if daemon.pid and daemon.address in present:
-                with contextlib.suppress(OSError):  # it has ended: so will who waits for it
+            if daemon.pid and daemon.told < 0 and daemon.address in present:
+                try:
                     notify("READY=1", daemon.pid)
-                    connection.sendall(b"ready")
-                self._drop(connection)
+                    daemon.told = barrier()
+                except OSError:  # it has ended: so will who waits for it
+                    self._drop(connection)
+                else:
+                    self._selector.register(daemon.told, selectors.EVENT_READ, connection)
 
     def _drop(self, connection: socket.socket) -> None:
-        del self._waiting[connection]
+        daemon = self._waiting.pop(connection)
         self._selector.unregister(connection)
         connection.close()
+        if daemon.told >= 0:
+            self._selector.unregister(daemon.told)
+            os.close(daemon.told)
 
     def _accept(self) -> None:
         connection, _ = self._socket.accept()
@@ -219,7 +229,7 @@ class Server:
             wanted = ""
         if wanted:
             self._waiting[connection] = Daemon(wanted)
-            self._selector.register(connection, selectors.EVENT_READ)
+            self._selector.register(connection, selectors.EVENT_READ, connection)
         else:
             connection.close()
 
@@ -263,8 +273,10 @@ class Server:
             identity.take(pid)
             self._socket.close()
             self._selector.close()
-            for other in self._waiting:
+            for other, daemon in self._waiting.items():
                 other.close()
+                if daemon.told >= 0:
+                    os.close(daemon.told)
             os.environ.clear()
             os.environ.update(request.environment)
             identity.take_files(pid, request.program)
@@ -291,7 +303,7 @@ class Server:
             with contextlib.suppress(OSError):  # a daemon has closed it; whoever waits may be gone
                 connection.sendall(f"status {status}".encode())
         except BaseException as err:  # nothing else would ever report it
-            if isinstance(err, (FileNotFoundError, ProcessLookupError)) and not os.path.exists(f"/proc/{pid}"):
+            if isinstance(err, (FileNotFoundError, ProcessLookupError)) and not os.path.exists(f"/proc/{pid}/cwd"):
                 print(f"{request.program}: who asked for it has ended meanwhile ({err})", file=sys.stderr)
             else:
                 traceback.print_exc()

@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
 EXIT_NOTMASTER = 11
-ADDRESS_PAUSE, ADDRESS_TRIES = 50, 400  #: milliseconds
+ADDRESS_PAUSE = 50  #: milliseconds
+ADDRESS_TRIES = 400
 SOCKETS = {"ganeti-wconfd": "ganeti-wconfd", "ganeti-luxid": "ganeti-query"}
 LUXI_REQUEST = b'{"method": "QueryConfigValues", "args": [["master_node"]]}\x03'
 MASTER_DAEMONS = ("ganeti-wconfd", "ganeti-luxid", "ganeti-rapi")

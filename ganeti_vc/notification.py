@@ -42,13 +42,22 @@ def notify(state: str, process: int = 0) -> None:
     )
 
 
-def flush() -> None:
-    """Return when systemd has come to all that was sent before (BARRIER=1)."""
+def barrier() -> int:
+    """A pipe that is closed at the other end when systemd has come to all that was sent before. Raises OSError."""
     read, write = os.pipe()
     try:
         _send(b"BARRIER=1", _socket.SCM_RIGHTS, _words(write))
+    except OSError:
+        os.close(read)
+        raise
     finally:
         os.close(write)
+    return read
+
+
+def flush() -> None:
+    """Wait for that."""
+    read = barrier()
     closed = select.poll()
     closed.register(read)
     closed.poll()

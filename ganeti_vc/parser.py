@@ -279,7 +279,10 @@ def build() -> Parser:
                      help="restore this snapshot, NAME or CLUSTER/NAME, instead of making a new cluster; its own must not exist now")  # fmt: skip
     run.add_argument("words", nargs=argparse.REMAINDER, metavar="COMMAND", help="the command and its arguments")
 
-    qa = add("qa", "run Ganeti's own QA suite (package ganeti-testsuite) on new clusters, and remove them again")
+    qa = add(
+        "qa",
+        "run Ganeti's own QA suite (package ganeti-testsuite) on new clusters, and remove those on which nothing failed",
+    )
     qa.usage = "gnt-vcluster qa [CLUSTER] [OPTION...] [-- OPTION-OF-GANETI-QA...]"
     qa.add_argument(
         "cluster",

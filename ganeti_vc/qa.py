@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -20,7 +21,7 @@ from pathlib import Path
 
 from ganeti_vc import apply, config, declare, destroy, files, initext, up
 from ganeti_vc.config import ClusterConfig
-from ganeti_vc.errors import VclusterError
+from ganeti_vc.errors import UsageError, VclusterError
 from ganeti_vc.names import GANETI_PYTHON, GANETI_QA, ClusterId
 from ganeti_vc.output import Progress
 from ganeti_vc.process import BASE_ENVIRONMENT
@@ -48,8 +49,14 @@ def _make(cluster: ClusterId, progress: Progress) -> ClusterConfig:
     return made
 
 
-def _run(made: ClusterConfig, tests: Mapping[str, bool], options: Sequence[str], log: Path | None) -> Iterator[Result]:
-    """Run the suite. What it prints goes to the log a test at a time.
+def _run(
+    made: ClusterConfig,
+    tests: Mapping[str, bool],
+    options: Sequence[str],
+    log: Path | None,
+    running: list[subprocess.Popen[str]],
+) -> Iterator[Result]:
+    """Run the suite, which is one of those `running` then. What it prints goes to the log a test at a time.
 
     Raises VclusterError when it ends with something else than its tests' results.
     """
@@ -68,6 +75,7 @@ def _run(made: ClusterConfig, tests: Mapping[str, bool], options: Sequence[str],
                 stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
             ) as process,
         ):  # fmt: skip
+            running.append(process)
             last = ""
 
             def lines() -> Iterator[str]:
@@ -88,6 +96,18 @@ def _run(made: ClusterConfig, tests: Mapping[str, bool], options: Sequence[str],
                                 "--log FILE keeps all it prints")  # fmt: skip
 
 
+def check(only: Sequence[str]) -> None:
+    """That the suite is here and knows these switches. Raises VclusterError."""
+    if not GANETI_QA.is_dir():
+        raise VclusterError(
+            f"Ganeti's QA suite is not installed: {GANETI_QA} is missing", "apt-get install ganeti-testsuite"
+        )
+    suite = "".join(path.read_text() for path in GANETI_QA.glob("*.py"))
+    for name in only:
+        if f'"{name}"' not in suite:
+            raise UsageError(f"Ganeti's QA suite has no switch {name}", f"grep -h TestEnabled {GANETI_QA}/*.py")
+
+
 def qa(
     cluster: ClusterId,
     tests: Sequence[Mapping[str, bool]],
@@ -98,21 +118,17 @@ def qa(
     progress: Progress,
 ) -> list[Result]:
     """Make a cluster for each of the `tests`, the second one called CLUSTER2, run the suite on all of them at the same
-    time, and remove those again on which nothing failed, unless `keep` is set."""
-    if not GANETI_QA.is_dir():
-        raise VclusterError(
-            f"Ganeti's QA suite is not installed: {GANETI_QA} is missing", "apt-get install ganeti-testsuite"
-        )
+    time, and remove those again on which nothing failed, unless `keep` is set. An interruption removes all."""
     for path in filter(None, (junit_file, log)):
         files.write(path, "")  # rather now than after twenty minutes
     clusters = [ClusterId(cluster.name + (str(number) if number > 1 else "")) for number in range(1, len(tests) + 1)]
     for one in clusters:
         declare.check_absent(one, "the QA suite")
-    made = [_make(one, progress) for one in clusters]
+    running: list[subprocess.Popen[str]] = []
 
     def run(made: ClusterConfig, switches: Mapping[str, bool]) -> list[Result]:
         found = []
-        for result in _run(made, switches, options, log):
+        for result in _run(made, switches, options, log, running):
             found.append(result)
             if result.outcome != "skipped":
                 progress.say(f"{result.outcome:14} {result.seconds:6.1f} s  {result.name} {result.description}")
@@ -120,8 +136,23 @@ def qa(
                 progress.say("\n".join(result.output[-30:]))
         return found
 
-    with ThreadPoolExecutor() as pool:
-        apart = list(pool.map(run, made, tests))
+    previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        made = [_make(one, progress) for one in clusters]
+        with ThreadPoolExecutor() as pool:
+            try:
+                apart = list(pool.map(run, made, tests))
+            except KeyboardInterrupt:
+                for process in running:
+                    process.terminate()
+                raise
+    except KeyboardInterrupt:
+        for one in clusters:
+            if not keep and config.exists(one):
+                destroy.destroy(one, progress)
+        raise
+    finally:
+        signal.signal(signal.SIGTERM, previous)
     found = together(apart)
     if junit_file:
         files.write(junit_file, junit(found))

@@ -45,3 +45,19 @@ def test_a_failure_is_shown_and_the_cluster_left(machine: Machine) -> None:
     refused = machine.run("gnt-vcluster", "qa", check=False)
     assert refused.returncode == 1 and len(refused.stderr.splitlines()) == 1 and "destroy qa" in refused.stderr
     machine.run("gnt-vcluster", "destroy", "qa", "--yes")
+
+
+def test_an_interruption_removes_the_cluster(machine: Machine) -> None:
+    before = fingerprint(machine)
+    machine.sh("gnt-vcluster qa --only env >/run/qa.log 2>&1 & echo $! >/run/qa.pid")
+    machine.wait_for("pgrep -f [g]aneti-qa.py", timeout=180)
+    machine.sh("kill -TERM $(cat /run/qa.pid) && tail --pid=$(cat /run/qa.pid) -f /dev/null")
+    assert "removing qa" in machine.get("/run/qa.log") and "Traceback" not in machine.get("/run/qa.log")
+    machine.sh("rm /run/qa.log /run/qa.pid")
+    assert machine.sh("pgrep -f [g]aneti-qa.py", check=False).stdout == ""
+    assert difference(before, fingerprint(machine)) == []
+
+
+def test_a_switch_the_suite_does_not_know(machine: Machine) -> None:
+    done = machine.run("gnt-vcluster", "qa", "--only", "env,nosuch", check=False)
+    assert done.returncode == 2 and len(done.stderr.splitlines()) == 1 and "nosuch" in done.stderr
