@@ -50,7 +50,7 @@ from ganeti_vc.config import ClusterConfig
 from ganeti_vc.errors import StepFailed, UsageError
 from ganeti_vc.names import ClusterId, NodeId
 from ganeti_vc.output import Progress
-from ganeti_vc.process import BASE_ENVIRONMENT, run
+from ganeti_vc.process import BASE_ENVIRONMENT, interrupted_by_sigterm, run
 from ganeti_vc.systemd import Systemd, connect
 
 #: Keys of the configuration file that are not to be set: the benchmark does.
@@ -366,12 +366,9 @@ def bench(cluster: ClusterId, wishes: Wishes, save: Callable[[Result], None], pr
     declare.check_absent(cluster, "the benchmark")
     result = Result(about(wishes))
     save(result)  # rather now than after an hour
-    previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
+    with interrupted_by_sigterm():
         for nodes in wishes.sizes:
             for _ in range(wishes.runs):
                 result.samples.append(_measure(cluster, nodes, wishes, progress))
                 save(result)
-    finally:
-        signal.signal(signal.SIGTERM, previous)
     return result

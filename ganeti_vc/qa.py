@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -24,7 +23,7 @@ from ganeti_vc.config import ClusterConfig
 from ganeti_vc.errors import UsageError, VclusterError
 from ganeti_vc.names import GANETI_PYTHON, GANETI_QA, ClusterId
 from ganeti_vc.output import Progress
-from ganeti_vc.process import BASE_ENVIRONMENT
+from ganeti_vc.process import BASE_ENVIRONMENT, interrupted_by_sigterm
 from ganeti_vc.qasuite import XEN_FILE, Result, configuration, junit, results, together
 from ganeti_vc.systemd import connect
 
@@ -136,23 +135,24 @@ def qa(
                 progress.say("\n".join(result.output[-30:]))
         return found
 
-    previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
+    def run_all() -> list[list[Result]]:
         made = [_make(one, progress) for one in clusters]
         with ThreadPoolExecutor() as pool:
             try:
-                apart = list(pool.map(run, made, tests))
+                return list(pool.map(run, made, tests))
             except KeyboardInterrupt:
                 for process in running:
                     process.terminate()
                 raise
-    except KeyboardInterrupt:
-        for one in clusters:
-            if not keep and config.exists(one):
-                destroy.destroy(one, progress)
-        raise
-    finally:
-        signal.signal(signal.SIGTERM, previous)
+
+    with interrupted_by_sigterm():
+        try:
+            apart = run_all()
+        except KeyboardInterrupt:
+            for one in clusters:
+                if not keep and config.exists(one):
+                    destroy.destroy(one, progress)
+            raise
     found = together(apart)
     if junit_file:
         files.write(junit_file, junit(found))
