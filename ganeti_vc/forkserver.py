@@ -51,6 +51,8 @@ DAEMONS = {NODED: "noded", MOND: "mond"}
 KNOWN_VERSIONS = ("3.0", "3.1")
 MAX_MESSAGE = 65536
 CLIENT_LIMIT = 10.0  #: seconds, for what a client has to send
+#: How far all nodeds together stand back (sched(7), autogroup) for the master's one process that calls them.
+SESSION_NICE = 10
 #: Seconds between looks for daemons that listen; of large tables, LOOK_SHARE of the time.
 LOOK_PAUSE, LOOK_LIMIT = 0.02, 1.0
 LOOK_SHARE = 0.1
@@ -113,6 +115,16 @@ def _refusal(pid: int, program: str) -> str:
     if status["Seccomp_filters"] != identity.status_of(os.getpid())["Seccomp_filters"]:
         return "seccomp filter"
     return ""
+
+
+def _stand_back() -> None:
+    """Lower the weight of this session, which the children share. Nothing on a kernel that shares otherwise."""
+    try:
+        Path("/proc/self/autogroup").write_text(f"{SESSION_NICE}\n")
+    except FileNotFoundError:
+        pass
+    except OSError as err:  # in a user namespace the kernel takes few such changes in a second
+        log.info("nodes do not stand back: %s", err)
 
 
 @dataclass(frozen=True)
@@ -253,22 +265,28 @@ class Server:
             connection.sendall(refusal.encode())
             return ""
         listens = request.listens
+        adopted, adopt = os.pipe()
         middle = os.fork()
         if middle == 0:
             try:
                 if os.fork() == 0:
-                    self._child(connection, pid, request)
+                    os.close(adopt)
+                    self._child(connection, pid, request, adopted)
             finally:
                 os._exit(0)
         os.waitpid(middle, 0)
+        os.close(adopted)
+        os.close(adopt)
         return listens
 
-    def _child(self, connection: socket.socket, pid: int, request: Request) -> NoReturn:
-        """The new process, whose parent is PID 1. It says its pid, and, unless it is a daemon, its status at its end."""
+    def _child(self, connection: socket.socket, pid: int, request: Request, adopted: int) -> NoReturn:
+        """The new process, whose parent is PID 1 when `adopted` ends. It says its pid, and, unless it is a daemon, its status at its end."""
         status = 1
         try:
-            # Not a session of its own: the kernel shares the processors among sessions (sched(7), autogroup), and the
-            # master's one process that calls hundreds of nodes would get as little as each of these.
+            os.read(adopted, 1)  # systemd would not see the end of a main process that is not its child
+            os.close(adopted)
+            # Not a session of its own: the kernel shares the processors among sessions, and the master's one
+            # process that calls hundreds of nodes would get as little as each of these.
             os.setpgid(0, 0)
             identity.take(pid)
             self._socket.close()
@@ -344,4 +362,5 @@ def main() -> int:
     # The import set Ganeti's own logging up; a child starts as a new program would.
     for name in relocation.marked_environment():
         del os.environ[name]
+    _stand_back()
     Server(places).run()

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import os
 
+import pytest
+
 from tests.machine import Machine
 from tests.system.look import on_master, strays, verify_errors
 
@@ -40,6 +42,17 @@ def test_nodes_are_forked_into_their_units(cluster: Machine) -> None:
     cluster.sh(f"kill -HUP {pid}")
     cluster.sh("gnt-vcluster exec node2 -- ls /srv/ganeti/file-storage")
     assert verify_errors(cluster) == []
+
+
+def test_nodeds_stand_back_for_who_calls_them(cluster: Machine) -> None:
+    if cluster.sh("test -e /proc/self/autogroup", check=False).returncode:
+        pytest.skip("this kernel does not share the processors among sessions")
+
+    def group(unit: str) -> list[str]:
+        return cluster.get(f"/proc/{show(cluster, unit, 'MainPID')}/autogroup").split()
+
+    assert group(NODED) == group("ganeti-noded@node3.service") == group(SERVER)
+    assert group(NODED)[1:] == ["nice", "10"] and group("ganeti-luxid@node1.service")[1:] == ["nice", "0"]
 
 
 def test_mond_is_started_by_it(cluster: Machine) -> None:
@@ -84,6 +97,16 @@ def test_ready_is_said_in_the_name_of_the_main_process(cluster: Machine) -> None
                f"systemctl restart {NODED}; kill $!; wait")  # fmt: skip
     (line,) = (line for line in cluster.get("/run/sent").splitlines() if "READY=1" in line)
     assert f"pid={show(cluster, NODED, 'MainPID')}," in line
+
+
+def test_a_main_process_is_a_child_of_systemd_from_the_start(cluster: Machine) -> None:
+    """Also when the process between the server and noded is slow to end."""
+    server = show(cluster, SERVER, "MainPID")
+    cluster.sh(f"strace -f -o /run/traced -e trace=exit_group -e inject=exit_group:delay_enter=500000 -p {server} & "
+               f"until grep -q 'TracerPid:.[1-9]' /proc/{server}/status; do sleep 0.05; done; "
+               f"systemctl restart {NODED}; kill $!; wait")  # fmt: skip
+    assert "exit_group(0)" in cluster.get("/run/traced")
+    assert "not our child" not in cluster.run("journalctl", "-b", "-u", NODED).stdout
 
 
 #: Is systemd to a process that says READY=1, and reads on only when asked for: prints what it got, and whether
