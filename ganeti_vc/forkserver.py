@@ -266,17 +266,22 @@ class Server:
             return ""
         listens = request.listens
         adopted, adopt = os.pipe()
-        middle = os.fork()
-        if middle == 0:
-            try:
-                if os.fork() == 0:
-                    os.close(adopt)
-                    self._child(connection, pid, request, adopted)
-            finally:
-                os._exit(0)
-        os.waitpid(middle, 0)
-        os.close(adopted)
-        os.close(adopt)
+        try:
+            middle = os.fork()
+            if middle == 0:
+                status = 1
+                try:
+                    if os.fork() == 0:
+                        os.close(adopt)
+                        self._child(connection, pid, request, adopted)
+                    status = 0
+                finally:
+                    os._exit(status)
+            if os.waitpid(middle, 0)[1]:
+                raise OSError("no process to be had")
+        finally:
+            os.close(adopted)
+            os.close(adopt)
         return listens
 
     def _child(self, connection: socket.socket, pid: int, request: Request, adopted: int) -> NoReturn:

@@ -89,24 +89,37 @@ def test_a_killed_noded_is_restarted(cluster: Machine) -> None:
     assert forked(cluster) and "node2" in on_master(cluster, "gnt-node", "list")
 
 
-def test_ready_is_said_in_the_name_of_the_main_process(cluster: Machine) -> None:
-    """systemd ignores what a process has sent that has ended when it comes to it."""
-    server = show(cluster, SERVER, "MainPID")
-    cluster.sh(f"strace -o /run/sent -e trace=sendmsg -p {server} & "
+def restart_traced(machine: Machine, options: str) -> str:
+    """Restart noded while the server is under strace; what that has seen."""
+    server = show(machine, SERVER, "MainPID")
+    machine.sh(f"strace -o /run/traced {options} -p {server} & "
                f"until grep -q 'TracerPid:.[1-9]' /proc/{server}/status; do sleep 0.05; done; "
                f"systemctl restart {NODED}; kill $!; wait")  # fmt: skip
-    (line,) = (line for line in cluster.get("/run/sent").splitlines() if "READY=1" in line)
+    return machine.get("/run/traced")
+
+
+def test_ready_is_said_in_the_name_of_the_main_process(cluster: Machine) -> None:
+    """systemd ignores what a process has sent that has ended when it comes to it."""
+    traced = restart_traced(cluster, "-e trace=sendmsg")
+    (line,) = (line for line in traced.splitlines() if "READY=1" in line)
     assert f"pid={show(cluster, NODED, 'MainPID')}," in line
 
 
 def test_a_main_process_is_a_child_of_systemd_from_the_start(cluster: Machine) -> None:
     """Also when the process between the server and noded is slow to end."""
-    server = show(cluster, SERVER, "MainPID")
-    cluster.sh(f"strace -f -o /run/traced -e trace=exit_group -e inject=exit_group:delay_enter=500000 -p {server} & "
-               f"until grep -q 'TracerPid:.[1-9]' /proc/{server}/status; do sleep 0.05; done; "
-               f"systemctl restart {NODED}; kill $!; wait")  # fmt: skip
-    assert "exit_group(0)" in cluster.get("/run/traced")
+    traced = restart_traced(cluster, "-f -e trace=exit_group -e inject=exit_group:delay_enter=500000")
+    assert "exit_group(0)" in traced
     assert "not our child" not in cluster.run("journalctl", "-b", "-u", NODED).stdout
+
+
+def test_where_no_process_can_be_forked_noded_starts_plainly(cluster: Machine) -> None:
+    opened = f"ls /proc/{show(cluster, SERVER, 'MainPID')}/fd | wc -l"
+    before = cluster.sh(opened).stdout
+    assert "EAGAIN" in restart_traced(cluster, "-e trace=clone -e inject=clone:error=EAGAIN")
+    assert not forked(cluster) and cluster.sh(opened).stdout == before
+    assert "a request failed: BlockingIOError" in cluster.run("journalctl", "-u", SERVER).stdout
+    cluster.sh(f"systemctl restart {NODED}")
+    assert forked(cluster)
 
 
 #: Is systemd to a process that says READY=1, and reads on only when asked for: prints what it got, and whether
