@@ -2,9 +2,9 @@
 VERSION := $(shell sed -n '1s/.*(\(.*\)).*/\1/p' debian/changelog)
 DEB := dist/ganeti-vcluster_$(VERSION)_all.deb
 SOURCES := $(shell find ganeti_vc tools units os man debian -type f -not -name '*.pyc') README.md
-PYTHON_TOOLS := tools/seed tools/forked tools/forkserver tools/local-confd tools/launch tools/wait-nodes tools/sshd-listen tools/enter tools/hang-up tools/manager tools/gnt-vcluster tools/sandbox man/generate
+PYTHON_TOOLS := tools/renew-views tools/seed tools/forked tools/forkserver tools/local-confd tools/launch tools/wait-nodes tools/sshd-listen tools/enter tools/hang-up tools/manager tools/gnt-vcluster tools/sandbox man/generate
 PERL_TOOLS := tools/launch-forked tools/wait-stopped
-SHELL_TOOLS := tools/daemon-util tools/is-master tools/watcher-wanted tools/master-ip-off tools/ssh-entry tools/node-systemctl tools/node-socat tools/node-fping tools/machine-program \
+SHELL_TOOLS := tools/daemon-util tools/is-master tools/watcher-wanted tools/master-ip-off tools/ssh-entry tools/node-systemctl tools/node-socat tools/node-fping \
 	tools/node-gnt-cluster tools/node-gnt-node tools/node-ganeti-watcher \
 	tools/oob tools/power tools/thaw tools/sandbox-init os/dummy/script tests/need tests/run-system tests/demo tests/vm-stages
 

@@ -105,7 +105,7 @@ def do_status(args: argparse.Namespace) -> int:
     shown: list[status.NodeStatus] = []
     with connect() as systemd:
         while True:
-            made = config.load(cluster)
+            made = config.load_present(cluster)
             nodes = status.node_statuses(made, systemd)
             # Memory changes all the time: only a screen that is drawn anew may follow that.
             if live or [replace(node, memory=0) for node in nodes] != shown:

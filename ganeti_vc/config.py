@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import os
 from collections.abc import Iterable, Mapping
@@ -367,6 +368,22 @@ def load(cluster: ClusterId) -> ClusterConfig:
         reason = err.strerror if isinstance(err, OSError) else f"{err.reason} in UTF-8"
         raise ConfigError(f"cannot read {cluster.config_file}: {reason}",
                           "mend it, or move it out of the directory") from None  # fmt: skip
+
+
+def load_present(cluster: ClusterId) -> ClusterConfig:
+    """As load, for what is done to nodes: refused when the names in the file are those of other nodes, or of none of its own."""
+    made = load(cluster)
+    for node in made.nodes:
+        with contextlib.suppress(FileNotFoundError):
+            owner = node.id.registry_link.readlink().parent
+            if owner != cluster.directory:
+                raise key_error(made, "domain", f"the name {node.id.name} belongs to the cluster {owner.name} already",
+                                "give the clusters different domains")  # fmt: skip
+    there = {path.parts[-5] for path in cluster.directory.glob("[!.]*/var/lib/ganeti/config.data")}
+    if there and not there & {node.id.name for node in made.nodes}:
+        raise key_error(made, "domain", f"Ganeti's nodes are called {min(there)}, ...",
+                        f"set it back, or: gnt-vcluster destroy {cluster.name}")  # fmt: skip
+    return made
 
 
 def exists(cluster: ClusterId) -> bool:

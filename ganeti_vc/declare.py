@@ -60,6 +60,7 @@ def new_config(cluster: ClusterId, wishes: Wishes) -> tuple[ClusterConfig, str]:
             made = config.parse(cluster, text, written=False)
             config.check_against(made, others)
             _check_recorded(made, unreadable)
+            _check_cluster_name(made, others)
             plan.check_host(made, observed)
         except ConfigError as err:
             # A network of the user's choice is refused; of ours, the next one is tried.
@@ -86,6 +87,16 @@ def _check_recorded(made: ClusterConfig, clusters: Iterable[ClusterId]) -> None:
                 if ip_address(address) in net:
                     raise key_error(made, "network", f"{net} has the address {address} of {name} of the cluster {other.name}",
                                     "give each cluster a network of its own (--network)")  # fmt: skip
+
+
+def _check_cluster_name(made: ClusterConfig, others: Iterable[ClusterConfig]) -> None:
+    """Refuse that a cluster is called as a node, its own or another's: `start`, `stop` and `restart` take either."""
+    clusters = [made, *others]
+    both = {one.id.name for one in clusters} & {node.id.name for one in clusters for node in one.nodes}
+    if made.id.name in both or both & {node.id.name for node in made.nodes}:
+        raise ConfigError(
+            f"new cluster {made.id.name}: {min(both)} would be a cluster and a node", "choose another name"
+        )
 
 
 def _check_instances(made: ClusterConfig, wishes: Wishes) -> None:

@@ -35,7 +35,7 @@ def select(patterns: Sequence[str], cluster: ClusterId) -> list[NodeId]:
     found: list[NodeId] = []
     for pattern in patterns:
         if pattern in ("all", "master"):
-            nodes = [node.id for node in config.load(cluster).nodes]
+            nodes = [node.id for node in config.load_present(cluster).nodes]
             if pattern == "master":
                 master = ganeti.master_of(nodes)
                 if master is None:

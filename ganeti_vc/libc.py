@@ -12,6 +12,7 @@ import os
 CLONE_NEWNS, CLONE_NEWUTS, CLONE_NEWNET = 0x00020000, 0x04000000, 0x40000000
 MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REMOUNT, MS_BIND = 1, 2, 4, 8, 32, 4096
 MS_REC, MS_SLAVE = 1 << 14, 1 << 19
+MNT_DETACH = 2
 PR_SET_NAME, PR_CAPBSET_READ, PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS = 15, 23, 24, 38
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -36,6 +37,11 @@ def setns(fd: int, what: str) -> None:
 
 def mount(source: str, target: str, flags: int) -> None:
     _call("mount", source.encode(), target.encode(), None, ctypes.c_ulong(flags), None, what=target)
+
+
+def unmount(target: str) -> None:
+    """Also what is in use (umount2(2), MNT_DETACH)."""
+    _call("umount2", target.encode(), MNT_DETACH, what=target)
 
 
 def prctl(option: int, argument: int | bytes) -> int:

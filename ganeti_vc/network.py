@@ -13,9 +13,10 @@ import errno
 import ipaddress
 import os
 import socket
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
 
 from ganeti_vc import listening
 from ganeti_vc.addresses import Address, Network
@@ -23,6 +24,10 @@ from ganeti_vc.addresses import Address, Network
 if TYPE_CHECKING:
     from pyroute2 import IPRoute
 
+T = TypeVar("T")
+
+#: Attempts at a table that changes while it is read.
+READINGS = 100
 _UNREACHABLE = 7  # RTN_UNREACHABLE
 _UNICAST = 1  # RTN_UNICAST
 
@@ -62,9 +67,19 @@ def _netlink(*ignored: int) -> Iterator[IPRoute]:
         yield ip
 
 
+def _settled(read: Callable[[], Iterable[T]]) -> list[T]:
+    """A table of the kernel, read again when it changed meanwhile, as the kernel says then."""
+    from pyroute2.netlink.exceptions import NetlinkDumpInterrupted
+
+    for _ in range(READINGS):
+        with contextlib.suppress(NetlinkDumpInterrupted):
+            return list(read())
+    raise OSError(errno.EAGAIN, "the addresses and routes of this machine do not stop changing")
+
+
 def _addresses(ip: IPRoute) -> Iterator[tuple[int, Address]]:
     """(index of the device, address)"""
-    for message in ip.get_addr():
+    for message in _settled(ip.get_addr):
         text = message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS")
         yield message["index"], ipaddress.ip_address(text)
 
@@ -77,11 +92,11 @@ def addresses() -> frozenset[Address]:
 
 def observe() -> Observed:
     with _netlink() as ip:
-        index = {link["index"]: link.get_attr("IFLA_IFNAME") for link in ip.get_links()}
+        index = {link["index"]: link.get_attr("IFLA_IFNAME") for link in _settled(ip.get_links)}
         addresses = {(index.get(number, "?"), address) for number, address in _addresses(ip)}
         unreachable, routes = set(), set()
         for family in (socket.AF_INET, socket.AF_INET6):
-            for message in ip.get_routes(family=family):
+            for message in _settled(partial(ip.get_routes, family=family)):
                 destination = message.get_attr("RTA_DST")
                 if not destination or message.get_attr("RTA_TABLE") != 254:
                     continue
@@ -95,7 +110,7 @@ def observe() -> Observed:
 
 
 def _index(ip: IPRoute, device: str) -> int | None:
-    found = ip.link_lookup(ifname=device)
+    found = _settled(partial(ip.link_lookup, ifname=device))
     return int(found[0]) if found else None
 
 

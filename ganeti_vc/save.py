@@ -33,7 +33,7 @@ class Saved:
 def check(snapshot: SnapshotId) -> ClusterConfig:
     """Whether a snapshot of this name can be made. Raises VclusterError."""
     cluster = snapshot.cluster
-    made = config.load(cluster)
+    made = config.load_present(cluster)
     snapshots.check_new(snapshot)
     if not cluster.directory.is_dir():
         raise VclusterError(

@@ -106,7 +106,7 @@ def cluster_rows(systemd: Systemd) -> list[dict[str, object]]:
     for cluster in config.declared():
         row = {**nothing, "cluster": cluster.name}
         try:
-            made = config.load(cluster)
+            made = config.load_present(cluster)
         except VclusterError as err:
             row |= {"state": "invalid", "error": str(err)}
         else:
@@ -139,7 +139,7 @@ def all_nodes() -> list[NodeId]:
     found = []
     for cluster in config.declared():
         try:
-            found += [node.id for node in config.load(cluster).nodes]
+            found += [node.id for node in config.load_present(cluster).nodes]
         except VclusterError:
             found += ready.members(cluster)  # `status` and `list` say what is wrong with the file
     return found

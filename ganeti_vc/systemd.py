@@ -9,6 +9,7 @@ is used here. Jobs are waited for by their JobRemoved signal, subscribed to befo
 from __future__ import annotations
 
 import contextlib
+import errno
 import signal
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -19,6 +20,7 @@ from pystemd.dbusexc import DBusBaseError as DBusError
 from pystemd.dbuslib import DBus, apply_signature
 
 from ganeti_vc.errors import StepFailed, VclusterError
+from ganeti_vc.process import uninterrupted
 
 _DESTINATION = b"org.freedesktop.systemd1"
 _PATH = b"/org/freedesktop/systemd1"
@@ -125,6 +127,19 @@ class Systemd:
         self._callback = removed
         self._bus.match_signal(_DESTINATION, _PATH, _MANAGER, b"JobRemoved", removed, None)
 
+    def _process(self) -> None:
+        """Take in one message. An exception in the callback, as Ctrl-C raises one, would come out of pystemd as another."""
+        with uninterrupted():
+            self._bus.process()
+
+    def _wait(self) -> None:
+        """Until there is a message, a signal, or a second is over."""
+        try:
+            self._bus.wait(1_000_000)
+        except DBusError as err:
+            if err.errno != -errno.EINTR:
+                raise
+
     def jobs(
         self, method: str, units: Iterable[str], progress: Callable[[Job], None] = lambda _: None, mode: str = "replace"
     ) -> list[Job]:
@@ -147,7 +162,7 @@ class Systemd:
                 waiting[path.decode()] = job
         deadline = time.monotonic() + JOB_LIMIT
         while waiting:
-            self._bus.process()
+            self._process()
             for path in [path for path in waiting if path in self._removed]:
                 job = waiting.pop(path)
                 job.result = self._removed.pop(path)
@@ -157,7 +172,7 @@ class Systemd:
                 if time.monotonic() > deadline:
                     raise StepFailed(f"systemd does not finish with {sorted(job.unit for job in waiting.values())[0]}",
                                      "look at: systemctl list-jobs")  # fmt: skip
-                self._bus.wait(1_000_000)
+                self._wait()
         return done
 
     def start(self, *units: str, progress: Callable[[Job], None] = lambda _: None) -> None:
@@ -201,8 +216,8 @@ class Systemd:
         if not self._subscribed:
             self.call("Subscribe")
             self._subscribed = True
-        self._bus.process()
-        self._bus.wait(1_000_000)
+        self._process()
+        self._wait()
         self._removed.clear()
 
     def reset_failed(self, unit: str) -> None:

@@ -29,7 +29,9 @@ from ganeti_vc import libc
 
 REGISTRY = "/run/ganeti-vcluster/nodes"
 LIB_DIR = "/usr/lib/ganeti-vcluster"
-#: Programs that are others on a node: tools/node-NAME says why. Those of the machine stand in LIB_DIR then.
+#: Programs that are others on a node: tools/node-NAME says why. Those of the machine stand in MACHINE_DIR then: not
+#: among the package's files, for when one of those is replaced the kernel takes away what is mounted on it.
+MACHINE_DIR = "/run/ganeti-vcluster/machine"
 REPLACED = {
     "systemctl": "/usr/bin/systemctl",
     "socat": "/usr/bin/socat",
@@ -181,8 +183,7 @@ def make(node: str) -> None:
             _bind(source, target)
     for name, program in REPLACED.items():
         if os.path.exists(program):
-            _bind(program, f"{LIB_DIR}/{name}")
-            _bind(f"{LIB_DIR}/node-{name}", program)
+            _replace(name, program)
     for path in TUNABLES:
         if os.path.exists(path):
             _bind(path, path)
@@ -191,6 +192,27 @@ def make(node: str) -> None:
                 path,
                 libc.MS_REMOUNT | libc.MS_BIND | libc.MS_RDONLY | libc.MS_NOSUID | libc.MS_NODEV | libc.MS_NOEXEC,
             )
+
+
+def _replace(name: str, program: str) -> None:
+    os.makedirs(MACHINE_DIR, exist_ok=True)
+    with contextlib.suppress(FileExistsError), open(f"{MACHINE_DIR}/{name}", "x"):
+        pass
+    _bind(program, f"{MACHINE_DIR}/{name}")
+    _bind(f"{LIB_DIR}/node-{name}", program)
+
+
+def renew(node: str) -> None:
+    """Replace the programs anew in the view of a node that runs, and move this process there: a package has brought others."""
+    pid = noded_pid(node)
+    if not pid or not _join(pid):
+        return
+    for name, program in REPLACED.items():
+        for place in (program, f"{MACHINE_DIR}/{name}"):
+            with contextlib.suppress(OSError):  # not mounted any more, or not there
+                libc.unmount(place)
+        if os.path.exists(program):
+            _replace(name, program)
 
 
 def _prepare(rootdir: str) -> None:

@@ -66,6 +66,25 @@ def test_a_second_cluster_beside_the_first(machine: Machine) -> None:
     assert {row["cluster"]: row["name"] for row in listing} == {"default": "cluster", "second": "cluster.example.com"}
 
 
+def test_a_file_that_names_other_nodes_is_refused(machine: Machine) -> None:
+    """Commands for one cluster never act on the nodes of another."""
+    file = "/etc/ganeti-vcluster/second.conf"
+    machine.sh(f"cp {file} /root/")
+    for change, named in ((f": >{file}", "node1 belongs to the cluster default"),
+                          (f"sed -i 's/^domain = .*/domain = other.example/' {file}", "called node1.example.com")):  # fmt: skip
+        machine.sh(change)
+        for argv in (
+            ("status", "second"),
+            ("exec", "-c", "second", "all", "--", "true"),
+            ("snapshot", "save", "second", "s"),
+        ):
+            done = machine.run("gnt-vcluster", *argv, check=False)
+            assert done.returncode == 1 and done.stdout == "" and f"{file}" in done.stderr and named in done.stderr
+        assert named in machine.run("gnt-vcluster", "list").stderr
+        machine.sh(f"cp /root/second.conf {file}")
+    assert len(status(machine, "second")["nodes"]) == 2
+
+
 def test_upstreams_example_works_as_printed(machine: Machine) -> None:
     here = "cd /var/lib/ganeti-vcluster/second && "
     out = machine.sh(here + "node1.example.com/cmd gnt-cluster info").stdout
@@ -131,6 +150,16 @@ def test_after_the_last_destroy_everything_is_as_before(machine: Machine) -> Non
     left = [line for line in difference(FINGERPRINTS[machine.release], fingerprint(machine))
             if line not in ("+/etc/ganeti-vcluster", "+/var/lib/ganeti-vcluster")]  # the package's own  # fmt: skip
     assert left == []
+
+
+def test_data_on_a_file_system_of_their_own_are_purged(machine: Machine) -> None:
+    machine.sh("mount -t tmpfs -o mode=755 data /var/lib/ganeti-vcluster")
+    machine.run("gnt-vcluster", "up", "--nodes", "2")
+    machine.sh("apt-get purge -y ganeti-vcluster")
+    assert machine.sh("ls -A /var/lib/ganeti-vcluster").stdout == ""
+    machine.sh("umount /var/lib/ganeti-vcluster && rmdir /var/lib/ganeti-vcluster")
+    assert difference(FINGERPRINTS[machine.release], fingerprint(machine)) == []
+    machine.sh("apt-get install -y /root/ganeti-vcluster_*.deb")
 
 
 def test_removal_keeps_data_and_purge_does_not(machine: Machine) -> None:

@@ -48,6 +48,7 @@ BAD_OPTIONS = {
     "a domain that is none": (("--domain", "no_domain!"), "no_domain!"),
     "names that are too long": (("--domain", f"{'a' * 60}.{'b' * 60}"), "71"),
     "a cluster's name that is none": (("Nonsense!",), "Nonsense!"),
+    "a cluster that would be called as a node": (("node2", "--domain", ""), "node2"),
     "a number that is none": (("--nodes", "²"), "whole number"),
     "more instances than names": (("--instances", "300", "--network", "198.51.100.0/24"), "198.51.100.0/24"),
 }

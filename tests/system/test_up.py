@@ -141,6 +141,38 @@ def test_status_watch_shows_what_changes(machine: Machine) -> None:
     assert shown[0] == shown[-1] and all(one != two for one, two in zip(shown, shown[1:], strict=False))
 
 
+def test_addresses_may_change_while_they_are_read(machine: Machine) -> None:
+    machine.sh("""
+        for i in $(seq 500); do echo "addr add 10.9.$((i / 250)).$((i % 250 + 1))/32 dev lo"; done | ip -batch -
+        while sleep 0.1; do ip addr add 10.99.0.1/32 dev lo; ip addr del 10.99.0.1/32 dev lo; done & churn=$!
+        trap 'kill $churn; ip addr flush dev lo to 10.0.0.0/8' EXIT
+        python3 -c 'from ganeti_vc import network; print({len(network.addresses()) > 500 for _ in range(100)})'""")
+    assert verify_errors(machine) == []
+
+
+def test_nodes_keep_their_programs_when_packages_bring_new_ones(machine: Machine) -> None:
+    noded = machine.run("systemctl", "show", "-P", "MainPID", "ganeti-noded@node2").stdout
+    theirs = "gnt-vcluster exec node2 -- md5sum /usr/bin/fping /usr/bin/systemctl /usr/sbin/gnt-node | cut -c -32"
+    ours = machine.sh(
+        "cd /usr/lib/ganeti-vcluster && md5sum node-fping node-systemctl node-gnt-node | cut -c -32"
+    ).stdout
+    assert machine.sh(theirs).stdout == ours
+    # Ours: what nodes have is replaced by the same, and what has been mounted on files of ours is gone.
+    machine.sh("dpkg -i /root/ganeti-vcluster_*.deb")
+    assert machine.sh(theirs).stdout == ours
+    # Another's, as dpkg replaces files.
+    machine.sh("""
+        for path in /usr/bin/fping /usr/bin/systemctl $(realpath /usr/sbin/gnt-node); do cp -p $path $path.dpkg-new; mv $path.dpkg-new $path; done
+        dpkg-trigger --by-package=fping --no-await /usr/bin/fping""")
+    assert machine.sh(theirs).stdout != ours
+    machine.sh("dpkg --triggers-only --pending")
+    assert machine.sh(theirs).stdout == ours
+    on_master(machine, "gnt-node", "list")
+    on(machine, "node2", "systemctl", "--version")
+    assert machine.run("systemctl", "show", "-P", "MainPID", "ganeti-noded@node2").stdout == noded
+    assert verify_errors(machine) == []
+
+
 def test_instances_can_be_made(machine: Machine) -> None:
     assert "gnt-instance add instance2" in machine.run("gnt-vcluster", "up", "--instances", "2", "--dry-run").stdout
     document = json.loads(machine.run("gnt-vcluster", "up", "--instances", "2", "--json").stdout)
