@@ -102,8 +102,10 @@ def _remove_group(group: Path) -> None:
     deadline = time.monotonic() + 10
     while "populated 1" in (group / "cgroup.events").read_text() and time.monotonic() < deadline:
         time.sleep(0.02)  # the kernel is still killing what was inside
-    for path, *_ in os.walk(group, topdown=False):
-        os.rmdir(path)
+    # Where the old hierarchy is mounted beside, systemd-nspawn makes the same groups there, and leaves them.
+    for top in (group, Path("/sys/fs/cgroup/systemd") / group.relative_to(all_groups())):
+        for path, *_ in os.walk(top, topdown=False):
+            os.rmdir(path)
 
 
 def _children(pid: int) -> list[int]:

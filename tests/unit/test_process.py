@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 
 import pytest
@@ -12,8 +11,12 @@ from ganeti_vc.process import uninterrupted
 
 
 def test_an_interruption_is_held_back_and_not_lost() -> None:
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     ended = False
-    with pytest.raises(KeyboardInterrupt), uninterrupted():
-        os.kill(os.getpid(), signal.SIGINT)
-        ended = True
-    assert ended and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    try:
+        with pytest.raises(KeyboardInterrupt), uninterrupted():
+            signal.raise_signal(signal.SIGINT)
+            ended = True
+        assert ended and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
