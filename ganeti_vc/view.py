@@ -205,7 +205,7 @@ def _replace(name: str, program: str) -> None:
 def renew(node: str) -> None:
     """Replace the programs anew in the view of a node that runs, and move this process there: a package has brought others."""
     pid = noded_pid(node)
-    if not pid or not _join(pid):
+    if not pid or os.path.samefile(f"/proc/{pid}/ns/mnt", "/proc/1/ns/mnt") or not _join(pid):
         return
     for name, program in REPLACED.items():
         for place in (program, f"{MACHINE_DIR}/{name}"):
