@@ -379,10 +379,11 @@ def load_present(cluster: ClusterId) -> ClusterConfig:
             if owner != cluster.directory:
                 raise key_error(made, "domain", f"the name {node.id.name} belongs to the cluster {owner.name} already",
                                 "give the clusters different domains")  # fmt: skip
-    there = {path.parts[-5] for path in cluster.directory.glob("[!.]*/var/lib/ganeti/config.data")}
-    if there and not there & {node.id.name for node in made.nodes}:
-        raise key_error(made, "domain", f"Ganeti's nodes are called {min(there)}, ...",
-                        f"set it back, or: gnt-vcluster destroy {cluster.name}")  # fmt: skip
+    if not any((node.id.data_dir / "config.data").exists() for node in made.nodes):
+        there = [path.parts[-5] for path in cluster.directory.glob("[!.]*/var/lib/ganeti/config.data")]
+        if there:
+            raise key_error(made, "domain", f"Ganeti's nodes are called {min(there)}, ...",
+                            f"set it back, or: gnt-vcluster destroy {cluster.name}")  # fmt: skip
     return made
 
 
