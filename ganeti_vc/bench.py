@@ -29,28 +29,14 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ganeti_vc import (
-    VERSION,
-    apply,
-    cgroups,
-    config,
-    declare,
-    destroy,
-    files,
-    ganeti,
-    initext,
-    keys,
-    names,
-    ready,
-    up,
-    view,
-)
+from ganeti_vc import VERSION, apply, cgroups, config, declare, destroy, ganeti, initext, keys, names, ready, up, view
+from ganeti_vc.base import files
+from ganeti_vc.base.errors import StepFailed, UsageError
+from ganeti_vc.base.process import BASE_ENVIRONMENT, interrupted_by_sigterm, run
 from ganeti_vc.benchdata import HELPERS, NEEDED, OPERATIONS, Cost, Daemon, Idle, Result, Sample
 from ganeti_vc.config import ClusterConfig
-from ganeti_vc.errors import StepFailed, UsageError
 from ganeti_vc.names import ClusterId, NodeId
 from ganeti_vc.output import Progress
-from ganeti_vc.process import BASE_ENVIRONMENT, interrupted_by_sigterm, run
 from ganeti_vc.systemd import Systemd, connect
 
 #: Keys of the configuration file that are not to be set: the benchmark does.

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from ganeti_vc.errors import VclusterError
+from ganeti_vc.base.errors import VclusterError
 from ganeti_vc.output import counted
 
 #: What can be measured, in the order in which it is.

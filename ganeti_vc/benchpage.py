@@ -11,8 +11,8 @@ from html import escape
 from typing import Any
 
 from ganeti_vc import benchdata
+from ganeti_vc.base.errors import VclusterError
 from ganeti_vc.benchdata import Quantity, Result
-from ganeti_vc.errors import VclusterError
 
 COLUMNS = 4  #: plots side by side
 COLOURS = ("#1f5fa8", "#c2571a")

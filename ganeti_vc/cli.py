@@ -31,8 +31,8 @@ from ganeti_vc import (
     up,
     view,
 )
+from ganeti_vc.base.errors import StepFailed, UsageError, VclusterError
 from ganeti_vc.declare import Wishes
-from ganeti_vc.errors import StepFailed, UsageError, VclusterError
 from ganeti_vc.systemd import connect
 
 # Most commands are over sooner than all modules are imported: those of a single command, in it.

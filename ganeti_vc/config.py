@@ -15,8 +15,8 @@ from configobj import ConfigObj, ConfigObjError, flatten_errors, get_extra_value
 
 from ganeti_vc import names
 from ganeti_vc.addresses import LARGE_NETWORKS, Address, AddressPlan, Network
+from ganeti_vc.base.errors import ConfigError, VclusterError
 from ganeti_vc.daemons import DAEMONS
-from ganeti_vc.errors import ConfigError, VclusterError
 from ganeti_vc.initext import line_of
 from ganeti_vc.keys import KEYS, SECTION_DOCS, VALIDATOR, configspec, mebibytes
 from ganeti_vc.names import ClusterId, NodeId

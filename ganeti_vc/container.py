@@ -24,8 +24,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ganeti_vc.errors import VclusterError
-from ganeti_vc.process import BASE_ENVIRONMENT
+from ganeti_vc.base.errors import VclusterError
+from ganeti_vc.base.process import BASE_ENVIRONMENT
 
 #: Beside this package, as in the source tree, or where the package has its programs.
 _BESIDE = Path(__file__).resolve().parent.parent / "tools"

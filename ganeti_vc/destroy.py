@@ -7,8 +7,9 @@ import contextlib
 import shutil
 from collections.abc import Callable
 
-from ganeti_vc import apply, cgroups, config, files, names, plan, snapshots, sshd
-from ganeti_vc.errors import VclusterError
+from ganeti_vc import apply, cgroups, config, names, plan, snapshots, sshd
+from ganeti_vc.base import files
+from ganeti_vc.base.errors import VclusterError
 from ganeti_vc.names import ClusterId
 from ganeti_vc.output import Progress
 from ganeti_vc.steps import Discard, ReloadSystemd, Remove, Step, StopUnits

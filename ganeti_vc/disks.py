@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ganeti_vc import names, nodedir
-from ganeti_vc.errors import StepFailed
+from ganeti_vc.base.errors import StepFailed
+from ganeti_vc.base.process import run
 from ganeti_vc.names import ClusterId, NodeId
-from ganeti_vc.process import run
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,9 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ganeti_vc import apply, capacity, features, ganeti, manager, plan, stocks, sysctl
+from ganeti_vc.base.errors import VclusterError
 from ganeti_vc.capacity import Row, Size
 from ganeti_vc.config import ClusterConfig
-from ganeti_vc.errors import VclusterError
 from ganeti_vc.features import Feature
 from ganeti_vc.names import SYSCTL_FILE, ClusterId
 from ganeti_vc.output import counted

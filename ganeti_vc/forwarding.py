@@ -7,7 +7,7 @@ import contextlib
 import os
 import socket
 
-from ganeti_vc.errors import UsageError, VclusterError
+from ganeti_vc.base.errors import UsageError, VclusterError
 from ganeti_vc.sandbox import Sandbox, command
 
 

@@ -18,10 +18,11 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from ganeti_vc import disks, files, names
-from ganeti_vc.errors import StepFailed, VclusterError
+from ganeti_vc import disks, names
+from ganeti_vc.base import files
+from ganeti_vc.base.errors import StepFailed, VclusterError
+from ganeti_vc.base.process import BASE_ENVIRONMENT, run
 from ganeti_vc.names import NodeId
-from ganeti_vc.process import BASE_ENVIRONMENT, run
 
 LIMIT = 20.0  #: seconds; only a process that waits for a device keeps its group from standing still
 _THAW = str(names.LIB_DIR / "thaw")

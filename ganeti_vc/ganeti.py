@@ -13,12 +13,13 @@ import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from ganeti_vc import files, names, nodedir
+from ganeti_vc import names, nodedir
+from ganeti_vc.base import files
+from ganeti_vc.base.errors import StepFailed, VclusterError
+from ganeti_vc.base.process import run
 from ganeti_vc.config import ClusterConfig, NodeConfig
-from ganeti_vc.errors import StepFailed, VclusterError
 from ganeti_vc.names import ClusterId, NodeId
 from ganeti_vc.observed import Initialised
-from ganeti_vc.process import run
 
 RAPI_USER = "gnt-vcluster"
 SSCONF_LIMIT = 60.0  #: seconds

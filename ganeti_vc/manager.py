@@ -19,9 +19,10 @@ import socket
 import sys
 from collections.abc import Sequence
 
-from ganeti_vc import apply, config, destroy, files, freezer, names, plan, ready, swap
+from ganeti_vc import apply, config, destroy, freezer, names, plan, ready, swap
+from ganeti_vc.base import files
+from ganeti_vc.base.errors import VclusterError
 from ganeti_vc.config import ClusterConfig
-from ganeti_vc.errors import VclusterError
 from ganeti_vc.names import ClusterId
 from ganeti_vc.notification import notify
 from ganeti_vc.steps import Step

@@ -14,7 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from ganeti_vc.errors import UsageError
+from ganeti_vc.base.errors import UsageError
 
 #: Of every JSON document we print; raised when a field changes its meaning or goes away.
 SCHEMA = 1

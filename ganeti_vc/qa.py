@@ -18,12 +18,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from ganeti_vc import apply, config, declare, destroy, files, initext, up
+from ganeti_vc import apply, config, declare, destroy, initext, up
+from ganeti_vc.base import files
+from ganeti_vc.base.errors import UsageError, VclusterError
+from ganeti_vc.base.process import BASE_ENVIRONMENT, interrupted_by_sigterm
 from ganeti_vc.config import ClusterConfig
-from ganeti_vc.errors import UsageError, VclusterError
 from ganeti_vc.names import GANETI_PYTHON, GANETI_QA, ClusterId
 from ganeti_vc.output import Progress
-from ganeti_vc.process import BASE_ENVIRONMENT, interrupted_by_sigterm
 from ganeti_vc.qasuite import XEN_FILE, Result, configuration, junit, results, together
 from ganeti_vc.systemd import connect
 

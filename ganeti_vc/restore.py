@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from ganeti_vc import apply, config, files, freezer, ganeti, manager, names, plan, save, snapshots, swap, up
+from ganeti_vc import apply, config, freezer, ganeti, manager, names, plan, save, snapshots, swap, up
+from ganeti_vc.base import files
+from ganeti_vc.base.errors import VclusterError
 from ganeti_vc.config import ClusterConfig
-from ganeti_vc.errors import VclusterError
 from ganeti_vc.names import ClusterId, SnapshotId
 from ganeti_vc.output import Progress
 from ganeti_vc.snapshots import About, Snapshot

@@ -22,11 +22,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ganeti_vc import container, files, trees
+from ganeti_vc import container, trees
+from ganeti_vc.base import files
+from ganeti_vc.base.errors import StepFailed, UsageError, VclusterError
+from ganeti_vc.base.process import reason
 from ganeti_vc.container import TOOLS, Plan
-from ganeti_vc.errors import StepFailed, UsageError, VclusterError
 from ganeti_vc.output import Progress
-from ganeti_vc.process import reason
 
 DEFAULT = "default"
 #: How long its owner gives a sandbox to end.

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ganeti_vc import container, forwarding, output, rootless, sandbox, trees
-from ganeti_vc.errors import UsageError, VclusterError
+from ganeti_vc.base.errors import UsageError, VclusterError
 from ganeti_vc.output import PROGRAM_VARIABLE, Progress
 from ganeti_vc.sandbox import Sandbox
 

@@ -4,9 +4,9 @@
 from __future__ import annotations
 
 from ganeti_vc import apply, config, declare, ganeti, initext, seeding, up
+from ganeti_vc.base.errors import VclusterError
 from ganeti_vc.config import ClusterConfig
 from ganeti_vc.declare import Wishes
-from ganeti_vc.errors import VclusterError
 from ganeti_vc.names import ClusterId
 from ganeti_vc.output import Progress, counted
 from ganeti_vc.steps import Discard

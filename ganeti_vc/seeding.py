@@ -15,8 +15,8 @@ from collections.abc import Collection, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ganeti_vc import names
-from ganeti_vc.errors import StepFailed
-from ganeti_vc.process import BASE_ENVIRONMENT
+from ganeti_vc.base.errors import StepFailed
+from ganeti_vc.base.process import BASE_ENVIRONMENT
 
 if TYPE_CHECKING:
     from ganeti_vc.config import ClusterConfig, NodeConfig

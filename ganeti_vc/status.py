@@ -7,9 +7,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from ganeti_vc import cgroups, config, ganeti, names, network, ready
+from ganeti_vc.base.errors import VclusterError
 from ganeti_vc.config import ClusterConfig
 from ganeti_vc.daemons import DAEMONS
-from ganeti_vc.errors import VclusterError
 from ganeti_vc.names import ClusterId, NodeId
 from ganeti_vc.systemd import Systemd
 

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ganeti_vc import capacity, files, names, sysctl
+from ganeti_vc import capacity, names, sysctl
+from ganeti_vc.base import files
 from ganeti_vc.capacity import KIB, Stock
 from ganeti_vc.systemd import Systemd
 

@@ -15,8 +15,8 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import IO
 
+from ganeti_vc.base.errors import VclusterError
 from ganeti_vc.container import Container, ContainerError, new_group
-from ganeti_vc.errors import VclusterError
 from ganeti_vc.notification import notify
 from ganeti_vc.sandbox import STOP_TIMEOUT, Sandbox
 

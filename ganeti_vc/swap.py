@@ -17,7 +17,8 @@ import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from ganeti_vc import files, names, snapshots
+from ganeti_vc import names, snapshots
+from ganeti_vc.base import files
 from ganeti_vc.names import ClusterId
 from ganeti_vc.snapshots import ABOUT, CONFIG, DATA, About, Snapshot
 

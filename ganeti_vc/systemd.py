@@ -19,8 +19,8 @@ from typing import Any
 from pystemd.dbusexc import DBusBaseError as DBusError
 from pystemd.dbuslib import DBus, apply_signature
 
-from ganeti_vc.errors import StepFailed, VclusterError
-from ganeti_vc.process import uninterrupted
+from ganeti_vc.base.errors import StepFailed, VclusterError
+from ganeti_vc.base.process import uninterrupted
 
 _DESTINATION = b"org.freedesktop.systemd1"
 _PATH = b"/org/freedesktop/systemd1"

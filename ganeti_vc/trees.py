@@ -12,8 +12,9 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from ganeti_vc import container, process
-from ganeti_vc.errors import StepFailed, UsageError, VclusterError
+from ganeti_vc import container
+from ganeti_vc.base import process
+from ganeti_vc.base.errors import StepFailed, UsageError, VclusterError
 from ganeti_vc.output import Progress
 
 SUITES = ("bookworm", "trixie")

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from ganeti_vc import bench, benchcli, benchdata, benchpage, cli, output
+from ganeti_vc.base.errors import UsageError, VclusterError
 from ganeti_vc.benchdata import CPU, IDLE, IDLE_EACH, MEMORY, WALL, Cost, Daemon, Idle, Quantity, Result, Sample
-from ganeti_vc.errors import UsageError, VclusterError
 
 MIB = 1 << 20
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 
 from ganeti_vc import config, initext, keys
-from ganeti_vc.errors import ConfigError
+from ganeti_vc.base.errors import ConfigError
 from ganeti_vc.names import ClusterId
 
 DEFAULT = ClusterId("default")

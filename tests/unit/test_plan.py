@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from ganeti_vc import config, hosts, names, network, nodedir, plan, sshd
+from ganeti_vc.base.errors import ConfigError
 from ganeti_vc.disks import Disk
-from ganeti_vc.errors import ConfigError
 from ganeti_vc.names import ClusterId
 from ganeti_vc.observed import Initialised, Ledger, Observed
 from ganeti_vc.steps import (

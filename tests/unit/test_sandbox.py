@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ganeti_vc import cli
-from ganeti_vc.errors import UsageError
+from ganeti_vc.base.errors import UsageError
 from ganeti_vc.rootless import free, ranges, subordinate
 from ganeti_vc.sandbox import Sandbox, data_directory
 

@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from ganeti_vc.errors import VclusterError
+from ganeti_vc.base.errors import VclusterError
 
 
 def read(path: Path) -> str | None:

@@ -11,7 +11,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 
-from ganeti_vc.errors import StepFailed
+from ganeti_vc.base.errors import StepFailed
 
 log = logging.getLogger(__name__)
 
