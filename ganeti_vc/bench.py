@@ -29,13 +29,14 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ganeti_vc import VERSION, apply, cgroups, config, declare, destroy, ganeti, initext, keys, names, ready, up, view
+from ganeti_vc import VERSION, apply, cgroups, declare, destroy, ganeti, ready, up, view
 from ganeti_vc.base import files
 from ganeti_vc.base.errors import StepFailed, UsageError
 from ganeti_vc.base.process import BASE_ENVIRONMENT, interrupted_by_sigterm, run
 from ganeti_vc.benchdata import HELPERS, NEEDED, OPERATIONS, Cost, Daemon, Idle, Result, Sample
-from ganeti_vc.config import ClusterConfig
-from ganeti_vc.names import ClusterId, NodeId
+from ganeti_vc.model import config, config_text, keys, names
+from ganeti_vc.model.config import ClusterConfig
+from ganeti_vc.model.names import ClusterId, NodeId
 from ganeti_vc.output import Progress
 from ganeti_vc.systemd import Systemd, connect
 
@@ -289,7 +290,7 @@ class _Bench:
     def _node_add(self) -> None:
         """The one more node gets its directory, address and power before."""
         cluster = self._made.id
-        text = initext.replace_key(cluster.config_file.read_text(), "cluster", "nodes", str(len(self._nodes) + 1))
+        text = config_text.replace_key(cluster.config_file.read_text(), "cluster", "nodes", str(len(self._nodes) + 1))
         larger = config.parse(cluster, text)
         with apply.alone(self._progress.say), connect() as systemd:
             declare.write_config(cluster, text)
@@ -303,10 +304,10 @@ def _configure(cluster: ClusterId, nodes: int, wishes: Wishes) -> tuple[ClusterC
     """A configuration for a cluster of this size, its text, and the node that may be added to it later."""
     instances = nodes * wishes.instances_per_node
     larger, text = declare.new_config(cluster, declare.Wishes(nodes=nodes + 1, instances=instances))
-    text = initext.replace_key(text, "cluster", "nodes", str(nodes))
+    text = config_text.replace_key(text, "cluster", "nodes", str(nodes))
     sections = {key.name: key.section for key in keys.KEYS}
     for key, value in wishes.settings.items():
-        text = initext.replace_key(text, sections[key], key, value)
+        text = config_text.replace_key(text, sections[key], key, value)
     return config.parse(cluster, text), text, larger.nodes[-1].id
 
 

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from ganeti_vc import names
+from ganeti_vc.model import names
 
 #: Parent of the slices of all nodes.
 ALL_NODES = names.CGROUPS / "ganeti.slice" / names.ALL_SLICE

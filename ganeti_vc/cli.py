@@ -14,11 +14,9 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from ganeti_vc import (
-    config,
     declare,
     destroy,
     inside,
-    names,
     output,
     parser,
     sandbox,
@@ -33,6 +31,7 @@ from ganeti_vc import (
 )
 from ganeti_vc.base.errors import StepFailed, UsageError, VclusterError
 from ganeti_vc.declare import Wishes
+from ganeti_vc.model import config, names
 from ganeti_vc.systemd import connect
 
 # Most commands are over sooner than all modules are imported: those of a single command, in it.

@@ -9,12 +9,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import ip_address
 
-from ganeti_vc import apply, config, ganeti, keys, manager, plan
-from ganeti_vc.addresses import DEFAULT_NETWORKS, AddressPlan, Network
+from ganeti_vc import apply, ganeti, manager, plan
 from ganeti_vc.base import files
 from ganeti_vc.base.errors import ConfigError, StepFailed, VclusterError
-from ganeti_vc.config import ClusterConfig, key_error
-from ganeti_vc.names import ClusterId
+from ganeti_vc.model import config, keys
+from ganeti_vc.model.addresses import DEFAULT_NETWORKS, AddressPlan, Network
+from ganeti_vc.model.config import ClusterConfig, key_error
+from ganeti_vc.model.names import ClusterId
 
 log = logging.getLogger(__name__)
 

@@ -7,10 +7,11 @@ import contextlib
 import shutil
 from collections.abc import Callable
 
-from ganeti_vc import apply, cgroups, config, names, plan, snapshots, sshd
+from ganeti_vc import apply, cgroups, plan, snapshots, sshd
 from ganeti_vc.base import files
 from ganeti_vc.base.errors import VclusterError
-from ganeti_vc.names import ClusterId
+from ganeti_vc.model import config, names
+from ganeti_vc.model.names import ClusterId
 from ganeti_vc.output import Progress
 from ganeti_vc.steps import Discard, ReloadSystemd, Remove, Step, StopUnits
 from ganeti_vc.systemd import Systemd, connect

@@ -11,10 +11,11 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from ganeti_vc import names, nodedir
+from ganeti_vc import nodedir
 from ganeti_vc.base.errors import StepFailed
 from ganeti_vc.base.process import run
-from ganeti_vc.names import ClusterId, NodeId
+from ganeti_vc.model import names
+from ganeti_vc.model.names import ClusterId, NodeId
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,13 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from ganeti_vc import apply, capacity, features, ganeti, manager, plan, stocks, sysctl
+from ganeti_vc import apply, features, ganeti, manager, plan, stocks, sysctl
 from ganeti_vc.base.errors import VclusterError
-from ganeti_vc.capacity import Row, Size
-from ganeti_vc.config import ClusterConfig
 from ganeti_vc.features import Feature
-from ganeti_vc.names import SYSCTL_FILE, ClusterId
+from ganeti_vc.model import capacity
+from ganeti_vc.model.capacity import Row, Size
+from ganeti_vc.model.config import ClusterConfig
+from ganeti_vc.model.names import SYSCTL_FILE, ClusterId
 from ganeti_vc.output import counted
 from ganeti_vc.systemd import Systemd
 

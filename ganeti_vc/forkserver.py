@@ -35,7 +35,7 @@ from typing import Any, NoReturn
 import setproctitle
 
 from ganeti_vc import forking, identity, launching, libc, listening, relocation, view
-from ganeti_vc.names import GANETI_PYTHON
+from ganeti_vc.model.names import GANETI_PYTHON
 from ganeti_vc.notification import barrier, flush, notify
 
 log = logging.getLogger("ganeti-vcluster")

@@ -18,11 +18,12 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from ganeti_vc import disks, names
+from ganeti_vc import disks
 from ganeti_vc.base import files
 from ganeti_vc.base.errors import StepFailed, VclusterError
 from ganeti_vc.base.process import BASE_ENVIRONMENT, run
-from ganeti_vc.names import NodeId
+from ganeti_vc.model import names
+from ganeti_vc.model.names import NodeId
 
 LIMIT = 20.0  #: seconds; only a process that waits for a device keeps its group from standing still
 _THAW = str(names.LIB_DIR / "thaw")

@@ -13,12 +13,13 @@ import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from ganeti_vc import names, nodedir
+from ganeti_vc import nodedir
 from ganeti_vc.base import files
 from ganeti_vc.base.errors import StepFailed, VclusterError
 from ganeti_vc.base.process import run
-from ganeti_vc.config import ClusterConfig, NodeConfig
-from ganeti_vc.names import ClusterId, NodeId
+from ganeti_vc.model import names
+from ganeti_vc.model.config import ClusterConfig, NodeConfig
+from ganeti_vc.model.names import ClusterId, NodeId
 from ganeti_vc.observed import Initialised
 
 RAPI_USER = "gnt-vcluster"

@@ -10,8 +10,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from ganeti_vc.addresses import Address
-from ganeti_vc.names import ClusterId
+from ganeti_vc.model.addresses import Address
+from ganeti_vc.model.names import ClusterId
 
 _NO_NEWLINE = " (line break before this line added)"
 

@@ -19,11 +19,12 @@ import socket
 import sys
 from collections.abc import Sequence
 
-from ganeti_vc import apply, config, destroy, freezer, names, plan, ready, swap
+from ganeti_vc import apply, destroy, freezer, plan, ready, swap
 from ganeti_vc.base import files
 from ganeti_vc.base.errors import VclusterError
-from ganeti_vc.config import ClusterConfig
-from ganeti_vc.names import ClusterId
+from ganeti_vc.model import config, names
+from ganeti_vc.model.config import ClusterConfig
+from ganeti_vc.model.names import ClusterId
 from ganeti_vc.notification import notify
 from ganeti_vc.steps import Step
 from ganeti_vc.systemd import Systemd, connect

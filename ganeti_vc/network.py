@@ -19,7 +19,7 @@ from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from ganeti_vc import listening
-from ganeti_vc.addresses import Address, Network
+from ganeti_vc.model.addresses import Address, Network
 
 if TYPE_CHECKING:
     from pyroute2 import IPRoute

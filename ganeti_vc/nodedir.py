@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ganeti_vc import forking, names
-from ganeti_vc.config import ClusterConfig, NodeConfig
-from ganeti_vc.daemons import DAEMONS
-from ganeti_vc.names import NodeId
+from ganeti_vc import forking
+from ganeti_vc.model import names
+from ganeti_vc.model.config import ClusterConfig, NodeConfig
+from ganeti_vc.model.daemons import DAEMONS
+from ganeti_vc.model.names import NodeId
 
 #: Ganeti's defaults, as seen on a node (view.py).
 FILE_STORAGE = Path("/srv/ganeti/file-storage")

@@ -10,10 +10,10 @@ from ipaddress import ip_address, ip_network
 from pathlib import Path
 
 from ganeti_vc import network
-from ganeti_vc.addresses import Address, Network
-from ganeti_vc.config import ClusterConfig
 from ganeti_vc.disks import Disk
-from ganeti_vc.names import ClusterId, NodeId
+from ganeti_vc.model.addresses import Address, Network
+from ganeti_vc.model.config import ClusterConfig
+from ganeti_vc.model.names import ClusterId, NodeId
 
 
 @dataclass(frozen=True)

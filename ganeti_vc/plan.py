@@ -14,13 +14,14 @@ import functools
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from ganeti_vc import hosts, names, nodedir, sshd
+from ganeti_vc import hosts, nodedir, sshd
 from ganeti_vc.base.errors import ConfigError
-from ganeti_vc.config import ClusterConfig, key_error
-from ganeti_vc.daemons import DAEMONS, Runs
 from ganeti_vc.disks import Disk
-from ganeti_vc.keys import DEFAULT_INTERVAL
-from ganeti_vc.names import ClusterId, NodeId
+from ganeti_vc.model import names
+from ganeti_vc.model.config import ClusterConfig, key_error
+from ganeti_vc.model.daemons import DAEMONS, Runs
+from ganeti_vc.model.keys import DEFAULT_INTERVAL
+from ganeti_vc.model.names import ClusterId, NodeId
 from ganeti_vc.observed import Ledger, Observed
 from ganeti_vc.steps import (
     AttachVolumes,

@@ -18,12 +18,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from ganeti_vc import apply, config, declare, destroy, initext, up
+from ganeti_vc import apply, declare, destroy, up
 from ganeti_vc.base import files
 from ganeti_vc.base.errors import UsageError, VclusterError
 from ganeti_vc.base.process import BASE_ENVIRONMENT, interrupted_by_sigterm
-from ganeti_vc.config import ClusterConfig
-from ganeti_vc.names import GANETI_PYTHON, GANETI_QA, ClusterId
+from ganeti_vc.model import config, config_text
+from ganeti_vc.model.config import ClusterConfig
+from ganeti_vc.model.names import GANETI_PYTHON, GANETI_QA, ClusterId
 from ganeti_vc.output import Progress
 from ganeti_vc.qasuite import XEN_FILE, Result, configuration, junit, results, together
 from ganeti_vc.systemd import connect
@@ -38,7 +39,7 @@ def _make(cluster: ClusterId, progress: Progress) -> ClusterConfig:
     """A cluster that is there and not initialised. Its remote API is on the first node, where the suite looks for it."""
     with apply.alone(progress.say), connect() as systemd:
         made, text = declare.new_config(cluster, declare.Wishes(nodes=NODES))
-        text = initext.replace_key(text, "daemons", "rapi", f"-b {made.nodes[0].address}")
+        text = config_text.replace_key(text, "daemons", "rapi", f"-b {made.nodes[0].address}")
         made = config.parse(cluster, text)
         declare.write_config(cluster, text)
         up.bring_up(made, systemd, progress, up.Outcome(made))

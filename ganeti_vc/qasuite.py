@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
 if TYPE_CHECKING:
-    from ganeti_vc.config import ClusterConfig
+    from ganeti_vc.model.config import ClusterConfig
 
 _NEEDS_STORAGE = "needs LVM, DRBD, RBD or Gluster"
 _NEEDS_HOTPLUG = "removes a disk from a running instance, which the fake hypervisor cannot"

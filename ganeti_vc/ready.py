@@ -11,9 +11,10 @@ import ipaddress
 import time
 from collections.abc import Callable, Iterator
 
-from ganeti_vc import ganeti, names, network
+from ganeti_vc import ganeti, network
 from ganeti_vc.base.errors import StepFailed
-from ganeti_vc.names import ClusterId, NodeId
+from ganeti_vc.model import names
+from ganeti_vc.model.names import ClusterId, NodeId
 from ganeti_vc.plan import PACED_FROM
 from ganeti_vc.systemd import Job, Systemd
 

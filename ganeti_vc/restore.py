@@ -10,11 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from ganeti_vc import apply, config, freezer, ganeti, manager, names, plan, save, snapshots, swap, up
+from ganeti_vc import apply, freezer, ganeti, manager, plan, save, snapshots, swap, up
 from ganeti_vc.base import files
 from ganeti_vc.base.errors import VclusterError
-from ganeti_vc.config import ClusterConfig
-from ganeti_vc.names import ClusterId, SnapshotId
+from ganeti_vc.model import config, names
+from ganeti_vc.model.config import ClusterConfig
+from ganeti_vc.model.names import ClusterId, SnapshotId
 from ganeti_vc.output import Progress
 from ganeti_vc.snapshots import About, Snapshot
 from ganeti_vc.swap import Journal

@@ -14,11 +14,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ganeti_vc import apply, config, freezer, ganeti, names, ready, snapshots
+from ganeti_vc import apply, freezer, ganeti, ready, snapshots
 from ganeti_vc.base import files
 from ganeti_vc.base.errors import VclusterError
-from ganeti_vc.config import ClusterConfig
-from ganeti_vc.names import NodeId, SnapshotId
+from ganeti_vc.model import config, names
+from ganeti_vc.model.config import ClusterConfig
+from ganeti_vc.model.names import NodeId, SnapshotId
 from ganeti_vc.output import Progress, counted
 from ganeti_vc.snapshots import ABOUT, CONFIG, DATA, About, Snapshot
 

@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
-from ganeti_vc import apply, config, declare, ganeti, initext, seeding, up
+from ganeti_vc import apply, declare, ganeti, seeding, up
 from ganeti_vc.base.errors import VclusterError
-from ganeti_vc.config import ClusterConfig
 from ganeti_vc.declare import Wishes
-from ganeti_vc.names import ClusterId
+from ganeti_vc.model import config, config_text
+from ganeti_vc.model.config import ClusterConfig
+from ganeti_vc.model.names import ClusterId
 from ganeti_vc.output import Progress, counted
 from ganeti_vc.steps import Discard
 from ganeti_vc.systemd import Systemd, connect
@@ -17,7 +18,7 @@ from ganeti_vc.up import Outcome
 def _with_nodes(cluster: ClusterId, count: int) -> str:
     """The text of the configuration file with another number of nodes; nothing else in it changes."""
     text = cluster.config_file.read_text()
-    changed = initext.replace_key(text, "cluster", "nodes", str(count))
+    changed = config_text.replace_key(text, "cluster", "nodes", str(count))
     config.parse(cluster, changed)
     return changed
 

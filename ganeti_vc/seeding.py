@@ -14,13 +14,13 @@ import subprocess
 from collections.abc import Collection, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ganeti_vc import names
 from ganeti_vc.base.errors import StepFailed
 from ganeti_vc.base.process import BASE_ENVIRONMENT
+from ganeti_vc.model import names
 
 if TYPE_CHECKING:
-    from ganeti_vc.config import ClusterConfig, NodeConfig
-    from ganeti_vc.names import NodeId
+    from ganeti_vc.model.config import ClusterConfig, NodeConfig
+    from ganeti_vc.model.names import NodeId
 
 #: From how many on it is done this way, unless the user says how. `gnt-node add` gets dearer with every node.
 NODES_FROM, INSTANCES_FROM = 8, 20

@@ -7,9 +7,10 @@ import argparse
 import time
 from collections.abc import Callable
 
-from ganeti_vc import apply, config, names, output, restore, save, snapshots, status
+from ganeti_vc import apply, output, restore, save, snapshots, status
 from ganeti_vc.base import files
 from ganeti_vc.base.errors import UsageError, VclusterError
+from ganeti_vc.model import config, names
 
 
 def _snapshot_of(args: argparse.Namespace, name: str) -> names.SnapshotId:

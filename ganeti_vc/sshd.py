@@ -12,11 +12,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ganeti_vc import names
 from ganeti_vc.base.errors import VclusterError
 from ganeti_vc.base.process import run
-from ganeti_vc.config import ClusterConfig
-from ganeti_vc.names import ClusterId
+from ganeti_vc.model import names
+from ganeti_vc.model.config import ClusterConfig
+from ganeti_vc.model.names import ClusterId
 
 HOST_KEYS = tuple(Path(f"/etc/ssh/ssh_host_{kind}_key") for kind in ("rsa", "ecdsa", "ed25519"))
 SSH_RUN_DIR = names.RUN_DIR / "ssh"

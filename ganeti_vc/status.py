@@ -6,11 +6,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from ganeti_vc import cgroups, config, ganeti, names, network, ready
+from ganeti_vc import cgroups, ganeti, network, ready
 from ganeti_vc.base.errors import VclusterError
-from ganeti_vc.config import ClusterConfig
-from ganeti_vc.daemons import DAEMONS
-from ganeti_vc.names import ClusterId, NodeId
+from ganeti_vc.model import config, names
+from ganeti_vc.model.config import ClusterConfig
+from ganeti_vc.model.daemons import DAEMONS
+from ganeti_vc.model.names import ClusterId, NodeId
 from ganeti_vc.systemd import Systemd
 
 NODE_FIELDS = {

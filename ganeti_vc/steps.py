@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
-from ganeti_vc import names, sshd
-from ganeti_vc.addresses import Address, Network
-from ganeti_vc.names import ClusterId, NodeId
+from ganeti_vc import sshd
+from ganeti_vc.model import names
+from ganeti_vc.model.addresses import Address, Network
+from ganeti_vc.model.names import ClusterId, NodeId
 from ganeti_vc.observed import Ledger
 
 

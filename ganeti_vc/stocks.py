@@ -10,9 +10,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ganeti_vc import capacity, names, sysctl
+from ganeti_vc import sysctl
 from ganeti_vc.base import files
-from ganeti_vc.capacity import KIB, Stock
+from ganeti_vc.model import capacity, names
+from ganeti_vc.model.capacity import KIB, Stock
 from ganeti_vc.systemd import Systemd
 
 #: Those whose files grow with the nodes. Any instance of the templates says what all have.

@@ -7,8 +7,8 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from ganeti_vc import names
 from ganeti_vc.base import files
+from ganeti_vc.model import names
 
 _HEAD = """\
 # Made by gnt-vcluster doctor --fix: what was too low for the virtual Ganeti clusters of this machine.

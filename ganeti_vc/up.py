@@ -11,13 +11,14 @@ import logging
 import shutil
 from dataclasses import dataclass, field
 
-from ganeti_vc import apply, config, declare, ganeti, manager, names, network, plan, ready, seeding, volumes
+from ganeti_vc import apply, declare, ganeti, manager, network, plan, ready, seeding, volumes
 from ganeti_vc.base import files
 from ganeti_vc.base.errors import StepFailed, VclusterError
-from ganeti_vc.capacity import SPACE, SPACE_PER_NODE
-from ganeti_vc.config import ClusterConfig, NodeConfig
 from ganeti_vc.declare import NO_WISHES, Wishes
-from ganeti_vc.names import ClusterId, NodeId
+from ganeti_vc.model import config, names
+from ganeti_vc.model.capacity import SPACE, SPACE_PER_NODE
+from ganeti_vc.model.config import ClusterConfig, NodeConfig
+from ganeti_vc.model.names import ClusterId, NodeId
 from ganeti_vc.output import Progress, counted
 from ganeti_vc.steps import Step
 from ganeti_vc.systemd import Systemd, connect

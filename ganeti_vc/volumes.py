@@ -15,12 +15,12 @@ import contextlib
 import os
 from pathlib import Path
 
-from ganeti_vc import names
 from ganeti_vc.base import files
 from ganeti_vc.base.errors import StepFailed
 from ganeti_vc.base.process import run
 from ganeti_vc.disks import Disk
-from ganeti_vc.names import ClusterId, NodeId
+from ganeti_vc.model import names
+from ganeti_vc.model.names import ClusterId, NodeId
 
 _CONFIG = """# Of the volume group of virtual node {node}. Made by ganeti-vcluster, changes are overwritten.
 devices {{

@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import pytest
 
-from ganeti_vc import capacity, config
-from ganeti_vc.capacity import LIMITS, MIB, Limit, Row, Size, Stock
-from ganeti_vc.names import ClusterId
+from ganeti_vc.model import capacity, config
+from ganeti_vc.model.capacity import LIMITS, MIB, Limit, Row, Size, Stock
+from ganeti_vc.model.names import ClusterId
 
 BY_KEY = {limit.key: limit for limit in LIMITS}
 #: What a cluster of so many nodes, 40 of them with mond, added to an empty container, by version and nodes.

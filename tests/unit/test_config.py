@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import pytest
 
-from ganeti_vc import config, initext, keys
 from ganeti_vc.base.errors import ConfigError
-from ganeti_vc.names import ClusterId
+from ganeti_vc.model import config, config_text, keys
+from ganeti_vc.model.names import ClusterId
 
 DEFAULT = ClusterId("default")
 
@@ -106,5 +106,7 @@ def test_two_clusters_cannot_share(text: str, word: str) -> None:
 
 def test_replacing_a_key_leaves_the_rest_alone() -> None:
     text = "# mine\n[cluster]\n  nodes = 3   # three\ndomain = x\n"
-    assert initext.replace_key(text, "cluster", "nodes", "5") == text.replace("= 3 ", "= 5 ")
-    assert initext.replace_key("[cluster]\nname = a\n", "cluster", "nodes", "5") == "[cluster]\nnodes = 5\nname = a\n"
+    assert config_text.replace_key(text, "cluster", "nodes", "5") == text.replace("= 3 ", "= 5 ")
+    assert (
+        config_text.replace_key("[cluster]\nname = a\n", "cluster", "nodes", "5") == "[cluster]\nnodes = 5\nname = a\n"
+    )

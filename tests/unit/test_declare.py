@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from ganeti_vc import apply, declare, ganeti, names
-from ganeti_vc.addresses import DEFAULT_NETWORKS
+from ganeti_vc import apply, declare, ganeti
 from ganeti_vc.base.errors import ConfigError
 from ganeti_vc.declare import Wishes
-from ganeti_vc.names import ClusterId
+from ganeti_vc.model import names
+from ganeti_vc.model.addresses import DEFAULT_NETWORKS
+from ganeti_vc.model.names import ClusterId
 from ganeti_vc.observed import Initialised, Observed
 from tests.unit.test_plan import CONFIG, NOTHING, after
 

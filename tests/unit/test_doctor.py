@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from ganeti_vc import capacity, doctor, names, sysctl
-from ganeti_vc.capacity import Size, Stock
+from ganeti_vc import doctor, sysctl
 from ganeti_vc.doctor import Raise, Report
 from ganeti_vc.features import Feature
+from ganeti_vc.model import capacity, names
+from ganeti_vc.model.capacity import Size, Stock
 
 INSTANCES, WATCHES = "fs.inotify.max_user_instances", "fs.inotify.max_user_watches"
 

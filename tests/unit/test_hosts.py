@@ -8,7 +8,7 @@ from ipaddress import ip_address
 import pytest
 
 from ganeti_vc import hosts
-from ganeti_vc.names import ClusterId
+from ganeti_vc.model.names import ClusterId
 
 A, B = ClusterId("a"), ClusterId("b")
 LINES = [(ip_address("192.0.2.1"), "cluster"), (ip_address("192.0.2.10"), "node1")]

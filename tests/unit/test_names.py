@@ -10,8 +10,8 @@ import pytest
 
 from ganeti_vc import inside
 from ganeti_vc.base.errors import UsageError
-from ganeti_vc.daemons import DAEMONS, Runs
-from ganeti_vc.names import MAX_DEVICE, ClusterId, is_cluster_id, is_host_name
+from ganeti_vc.model.daemons import DAEMONS, Runs
+from ganeti_vc.model.names import MAX_DEVICE, ClusterId, is_cluster_id, is_host_name
 
 ROOT = Path(__file__).parents[2]
 

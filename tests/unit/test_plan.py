@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from ganeti_vc import config, hosts, names, network, nodedir, plan, sshd
+from ganeti_vc import hosts, network, nodedir, plan, sshd
 from ganeti_vc.base.errors import ConfigError
 from ganeti_vc.disks import Disk
-from ganeti_vc.names import ClusterId
+from ganeti_vc.model import config, names
+from ganeti_vc.model.names import ClusterId
 from ganeti_vc.observed import Initialised, Ledger, Observed
 from ganeti_vc.steps import (
     AttachVolumes,

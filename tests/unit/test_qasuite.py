@@ -5,8 +5,9 @@ from __future__ import annotations
 
 from xml.etree import ElementTree
 
-from ganeti_vc import config, qasuite
-from ganeti_vc.names import ClusterId
+from ganeti_vc import qasuite
+from ganeti_vc.model import config
+from ganeti_vc.model.names import ClusterId
 
 OUTPUT = """\
 SSH command for primary node: ssh -oEscapeChar=none

@@ -14,10 +14,11 @@ from typing import Any
 
 import pytest
 
-from ganeti_vc import cli, ganeti, names, snapshotcli, snapshots, swap
-from ganeti_vc.addresses import DEFAULT_NETWORKS, AddressPlan, many_networks
+from ganeti_vc import cli, ganeti, snapshotcli, snapshots, swap
 from ganeti_vc.base.errors import VclusterError
-from ganeti_vc.names import ClusterId, is_snapshot_name
+from ganeti_vc.model import names
+from ganeti_vc.model.addresses import DEFAULT_NETWORKS, AddressPlan, many_networks
+from ganeti_vc.model.names import ClusterId, is_snapshot_name
 from ganeti_vc.snapshots import ABOUT, CONFIG, DATA, About, Snapshot
 from ganeti_vc.swap import Journal
 

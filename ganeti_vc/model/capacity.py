@@ -18,10 +18,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from ganeti_vc import keys
-from ganeti_vc.addresses import DEFAULT_NETWORKS, AddressPlan
-from ganeti_vc.config import FORK_SERVER_FROM, MOND_ON_ALL_UP_TO, ClusterConfig
-from ganeti_vc.names import MAX_ROOTDIR, ClusterId
+from ganeti_vc.model import keys
+from ganeti_vc.model.addresses import DEFAULT_NETWORKS, AddressPlan
+from ganeti_vc.model.config import FORK_SERVER_FROM, MOND_ON_ALL_UP_TO, ClusterConfig
+from ganeti_vc.model.names import MAX_ROOTDIR, ClusterId
 
 KIB, MIB = 1 << 10, 1 << 20
 

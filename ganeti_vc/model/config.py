@@ -13,13 +13,13 @@ from typing import Any
 
 from configobj import ConfigObj, ConfigObjError, flatten_errors, get_extra_values
 
-from ganeti_vc import names
-from ganeti_vc.addresses import LARGE_NETWORKS, Address, AddressPlan, Network
 from ganeti_vc.base.errors import ConfigError, VclusterError
-from ganeti_vc.daemons import DAEMONS
-from ganeti_vc.initext import line_of
-from ganeti_vc.keys import KEYS, SECTION_DOCS, VALIDATOR, configspec, mebibytes
-from ganeti_vc.names import ClusterId, NodeId
+from ganeti_vc.model import names
+from ganeti_vc.model.addresses import LARGE_NETWORKS, Address, AddressPlan, Network
+from ganeti_vc.model.config_text import line_of
+from ganeti_vc.model.daemons import DAEMONS
+from ganeti_vc.model.keys import KEYS, SECTION_DOCS, VALIDATOR, configspec, mebibytes
+from ganeti_vc.model.names import ClusterId, NodeId
 
 #: With fork_server = auto. Its import costs 0.5 CPU seconds; a start of a node saves 0.35 (noded 0.16, ensure-dirs 0.19).
 FORK_SERVER_FROM = 3

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from configobj import ConfigObj
 from configobj.validate import ValidateError, Validator
 
-from ganeti_vc import names
-from ganeti_vc.addresses import DEFAULT_SECONDARY, NO_NODES
-from ganeti_vc.daemons import DAEMONS
+from ganeti_vc.model import names
+from ganeti_vc.model.addresses import DEFAULT_SECONDARY, NO_NODES
+from ganeti_vc.model.daemons import DAEMONS
 
 #: MiB. Less makes no file system, and no Ganeti node.
 SMALLEST = 64
