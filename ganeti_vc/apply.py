@@ -9,13 +9,14 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
-from ganeti_vc import disks, ganeti, hosts, network, nodedir, sshd, steps, swap, view, volumes
+from ganeti_vc import disks, ganeti, hosts, network, nodedir, sshd, steps, swap, volumes
 from ganeti_vc.base import files
 from ganeti_vc.base.errors import StepFailed
 from ganeti_vc.base.process import run
 from ganeti_vc.model import names
 from ganeti_vc.model.config import ClusterConfig
 from ganeti_vc.model.names import ClusterId, NodeId
+from ganeti_vc.node import view
 from ganeti_vc.observed import Ledger, Observed
 from ganeti_vc.systemd import Systemd
 

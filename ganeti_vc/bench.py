@@ -29,7 +29,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ganeti_vc import VERSION, apply, cgroups, declare, destroy, ganeti, ready, up, view
+from ganeti_vc import VERSION, apply, cgroups, declare, destroy, ganeti, ready, up
 from ganeti_vc.base import files
 from ganeti_vc.base.errors import StepFailed, UsageError
 from ganeti_vc.base.process import BASE_ENVIRONMENT, interrupted_by_sigterm, run
@@ -37,6 +37,7 @@ from ganeti_vc.benchdata import HELPERS, NEEDED, OPERATIONS, Cost, Daemon, Idle,
 from ganeti_vc.model import config, config_text, keys, names
 from ganeti_vc.model.config import ClusterConfig
 from ganeti_vc.model.names import ClusterId, NodeId
+from ganeti_vc.node import view
 from ganeti_vc.output import Progress
 from ganeti_vc.systemd import Systemd, connect
 

@@ -27,11 +27,11 @@ from ganeti_vc import (
     status,
     throwaway,
     up,
-    view,
 )
 from ganeti_vc.base.errors import StepFailed, UsageError, VclusterError
 from ganeti_vc.declare import Wishes
 from ganeti_vc.model import config, names
+from ganeti_vc.node import view
 from ganeti_vc.systemd import connect
 
 # Most commands are over sooner than all modules are imported: those of a single command, in it.

@@ -11,11 +11,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from ganeti_vc import ganeti, network, sshd, view
+from ganeti_vc import ganeti, network, sshd
 from ganeti_vc.model import names
 from ganeti_vc.model.config import ClusterConfig
 from ganeti_vc.model.daemons import DAEMONS, Runs
 from ganeti_vc.model.keys import DEFAULT_SSH_PORT
+from ganeti_vc.node import view
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,12 @@ import re
 import subprocess
 from collections.abc import Sequence
 
-from ganeti_vc import ganeti, view
+from ganeti_vc import ganeti
 from ganeti_vc.base.errors import CannotRun, UsageError, VclusterError
 from ganeti_vc.base.process import BASE_ENVIRONMENT
 from ganeti_vc.model import config, names
 from ganeti_vc.model.names import ClusterId, NodeId
+from ganeti_vc.node import view
 from ganeti_vc.status import find_node
 
 _RANGE = re.compile(r"(?P<head>[^\[\]]*)\[(?P<low>[0-9]+)-(?P<high>[0-9]+)\](?P<tail>[^\[\]]*)")

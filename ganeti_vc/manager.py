@@ -25,7 +25,7 @@ from ganeti_vc.base.errors import VclusterError
 from ganeti_vc.model import config, names
 from ganeti_vc.model.config import ClusterConfig
 from ganeti_vc.model.names import ClusterId
-from ganeti_vc.notification import notify
+from ganeti_vc.node.notify import notify
 from ganeti_vc.steps import Step
 from ganeti_vc.systemd import Systemd, connect
 

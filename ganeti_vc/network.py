@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
-from ganeti_vc import listening
 from ganeti_vc.model.addresses import Address, Network
+from ganeti_vc.node import listening
 
 if TYPE_CHECKING:
     from pyroute2 import IPRoute

@@ -20,12 +20,12 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from ganeti_vc import libc
 from ganeti_vc.base import files
 from ganeti_vc.base.errors import VclusterError
 from ganeti_vc.base.process import run
 from ganeti_vc.model import names
 from ganeti_vc.model.names import ClusterId, SnapshotId
+from ganeti_vc.node import libc
 
 FIELDS = {
     "snapshot": "Snapshot",

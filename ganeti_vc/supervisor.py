@@ -17,7 +17,7 @@ from typing import IO
 
 from ganeti_vc.base.errors import VclusterError
 from ganeti_vc.container import Container, ContainerError, new_group
-from ganeti_vc.notification import notify
+from ganeti_vc.node.notify import notify
 from ganeti_vc.sandbox import STOP_TIMEOUT, Sandbox
 
 

@@ -2,7 +2,7 @@
 """A node's own LVM volume group, of the size its configuration says: in a sparse image.
 
 Ganeti asks for a group of the same name on every node. They are kept apart by the node's own /etc/lvm,
-which its view shows (ganeti_vc/view.py) and which admits the node's device only. The machine's own LVM
+which its view shows (ganeti_vc/node/view.py) and which admits the node's device only. The machine's own LVM
 does not see them: on the loop device the group starts after some unused space, where LVM does not look
 for it, and the device-mapper device that leaves this out is marked as a logical volume, in which LVM
 looks only if told to (lvm.conf(5), scan_lvs). The names of logical volumes are unique, as Ganeti makes

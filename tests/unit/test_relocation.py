@@ -11,8 +11,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from ganeti_vc import relocation
-from ganeti_vc.relocation import BASE, NODE, Places
+from ganeti_vc.node import relocation
+from ganeti_vc.node.relocation import BASE, NODE, Places
 
 Pair = namedtuple("Pair", "path mode")
 

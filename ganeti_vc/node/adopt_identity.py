@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Becoming like another process, in all that a unit of systemd can set, so that systemd takes the one for the other.
 
-For a process that the fork server (ganeti_vc/forkserver.py) has made in the name of one that asked. Seccomp
+For a process that the fork server (ganeti_vc/node/fork_server.py) has made in the name of one that asked. Seccomp
 filters and users are not taken over.
 """
 
@@ -13,7 +13,7 @@ import socket
 import struct
 from pathlib import Path
 
-from ganeti_vc import libc
+from ganeti_vc.node import libc
 
 LIMITS = [value for name, value in vars(resource).items() if name.startswith("RLIMIT_")]
 

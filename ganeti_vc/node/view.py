@@ -25,7 +25,7 @@ import os
 import socket
 from collections.abc import Iterator
 
-from ganeti_vc import libc
+from ganeti_vc.node import libc
 
 REGISTRY = "/run/ganeti-vcluster/nodes"
 LIB_DIR = "/usr/lib/ganeti-vcluster"

@@ -2,7 +2,7 @@
 """The fork server: Ganeti's Python programs start by a fork instead of an import of 150 modules each.
 
 A node's noded costs 0.16 CPU seconds and 26 MiB to start, nearly all of it the import. This server
-imports once (ganeti_vc/relocation.py) and forks. Whoever wants a program for a node (tools/launch-forked, as
+imports once (ganeti_vc/node/relocation.py) and forks. Whoever wants a program for a node (tools/launch-forked, as
 the unit's main process) connects and waits; the forked process takes over the identity of the one that
 asked, so that it is the unit's in every respect: control group, standard files, namespaces, limits,
 capabilities, environment. Then it runs the program's own main function, or, as mond is no
@@ -34,16 +34,16 @@ from typing import Any, NoReturn
 
 import setproctitle
 
-from ganeti_vc import forking, identity, launching, libc, listening, relocation, view
 from ganeti_vc.model.names import GANETI_PYTHON
-from ganeti_vc.notification import barrier, flush, notify
+from ganeti_vc.node import adopt_identity, fork_client, launch, libc, listening, relocation, view
+from ganeti_vc.node.notify import barrier, flush, notify
 
 log = logging.getLogger("ganeti-vcluster")
 
 #: Makes the node's view of the machine.
 NODED = "/usr/sbin/ganeti-noded"
 #: Programs and the modules whose Main() they are.
-PROGRAMS: Mapping[str, str] = {NODED: "ganeti.server.noded", forking.ENSURE_DIRS: "ganeti.tools.ensure_dirs"}
+PROGRAMS: Mapping[str, str] = {NODED: "ganeti.server.noded", fork_client.ENSURE_DIRS: "ganeti.tools.ensure_dirs"}
 #: Not Python: becomes this program in the node's view.
 MOND = "/usr/sbin/ganeti-mond"
 #: Of these is told when they listen.
@@ -106,13 +106,13 @@ def _signature() -> list[tuple[int, int]]:
 
 def _refusal(pid: int, program: str) -> str:
     """Why a process cannot have the program from here; empty when it can."""
-    status = identity.status_of(pid)
+    status = adopt_identity.status_of(pid)
     if program not in PROGRAMS and program != MOND:
         return "unknown program"
     if set(status["Uid"].split() + status["Gid"].split()) != {"0"}:
         return "not root"
     # One that both have, as in a container, is inherited.
-    if status["Seccomp_filters"] != identity.status_of(os.getpid())["Seccomp_filters"]:
+    if status["Seccomp_filters"] != adopt_identity.status_of(os.getpid())["Seccomp_filters"]:
         return "seccomp filter"
     return ""
 
@@ -151,7 +151,7 @@ class Request:
     def listens(self) -> str:
         """Of a daemon: where, as `listening.bound` has it."""
         daemon = DAEMONS.get(self.program)
-        return listening.local(launching.address_of(self.argv), listening.TCP_PORTS[daemon]) if daemon else ""
+        return listening.local(launch.address_of(self.argv), listening.TCP_PORTS[daemon]) if daemon else ""
 
 
 @dataclass
@@ -175,9 +175,9 @@ class Server:
         self._waiting: dict[socket.socket, Daemon] = {}
 
     def run(self) -> NoReturn:
-        Path(forking.SOCKET).unlink(missing_ok=True)
-        self._socket.bind(forking.SOCKET)
-        os.chmod(forking.SOCKET, 0o600)
+        Path(fork_client.SOCKET).unlink(missing_ok=True)
+        self._socket.bind(fork_client.SOCKET)
+        os.chmod(fork_client.SOCKET, 0o600)
         self._socket.listen(4096)
         self._selector.register(self._socket, selectors.EVENT_READ)
         gc.collect()
@@ -293,7 +293,7 @@ class Server:
             # Not a session of its own: the kernel shares the processors among sessions, and the master's one
             # process that calls hundreds of nodes would get as little as each of these.
             os.setpgid(0, 0)
-            identity.take(pid)
+            adopt_identity.take(pid)
             self._socket.close()
             self._selector.close()
             for other, daemon in self._waiting.items():
@@ -302,7 +302,7 @@ class Server:
                     os.close(daemon.told)
             os.environ.clear()
             os.environ.update(request.environment)
-            identity.take_files(pid, request.program)
+            adopt_identity.take_files(pid, request.program)
             for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGCHLD):
                 signal.signal(number, signal.SIG_DFL)
             signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -313,12 +313,12 @@ class Server:
             self._places.move(os.environ["GANETI_ROOTDIR"])
             random.seed()
             if request.program == NODED:
-                if status := _main(forking.ENSURE_DIRS):
+                if status := _main(fork_client.ENSURE_DIRS):
                     sys.exit(f"ensure-dirs ended with {status}")
                 view.make(os.environ["GANETI_HOSTNAME"])
             setproctitle.setproctitle(" ".join(["/usr/bin/python3", *request.argv]))
             libc.prctl(libc.PR_SET_NAME, os.path.basename(request.program).encode()[:15])
-            identity.give_up_capabilities()
+            adopt_identity.give_up_capabilities()
             connection.sendall(f"pid {os.getpid()}".encode())
             if request.program in DAEMONS:
                 connection.close()

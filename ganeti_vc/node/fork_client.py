@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Asking the fork server (ganeti_vc/forkserver.py) for a program that comes to an end; for daemons tools/launch-forked does it.
+"""Asking the fork server (ganeti_vc/node/fork_server.py) for a program that comes to an end; for daemons tools/launch-forked does it.
 
 Each start of a master runs this, and most of what it costs is Python's own start: so only what the
 interpreter has in it is imported, and tools/forked does without `site`.
