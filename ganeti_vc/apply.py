@@ -9,16 +9,17 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
-from ganeti_vc import disks, ganeti, hosts, network, nodedir, sshd, steps, swap, volumes
+from ganeti_vc import steps
 from ganeti_vc.base import files
 from ganeti_vc.base.errors import StepFailed
 from ganeti_vc.base.process import run
+from ganeti_vc.machine import exchange, ganeti, hosts, network, node_directory, node_disk, node_volumes, ssh
+from ganeti_vc.machine.systemd import Systemd
 from ganeti_vc.model import names
 from ganeti_vc.model.config import ClusterConfig
 from ganeti_vc.model.names import ClusterId, NodeId
 from ganeti_vc.node import view
 from ganeti_vc.observed import Ledger, Observed
-from ganeti_vc.systemd import Systemd
 
 
 def _links(configs: Mapping[ClusterId, ClusterConfig]) -> dict[Path, str]:
@@ -30,7 +31,7 @@ def _links(configs: Mapping[ClusterId, ClusterConfig]) -> dict[Path, str]:
         *names.REGISTRY_DIR.glob("*"),
         *names.ADDRESSES_DIR.glob("*"),
         *names.MOND_DIR.glob("*"),
-        *(path for config in configs.values() for path in nodedir.links(config)),
+        *(path for config in configs.values() for path in node_directory.links(config)),
     ]
     return {path: os.readlink(path) for path in found if path.is_symlink()}
 
@@ -49,16 +50,16 @@ def observe(configs: Mapping[ClusterId, ClusterConfig]) -> Observed:
     ledgers = {
         ClusterId(path.stem): Ledger.from_json(path.read_text()) for path in (names.RUN_DIR / "clusters").glob("*.json")
     }
-    host_keys = sshd.host_keys() if configs else ()
+    host_keys = ssh.host_keys() if configs else ()
     paths = [
         *names.LINK_DIR.glob("ganeti-watcher@*.timer.d/interval.conf"),
         *names.SSH_CONFIG_DIR.glob("ganeti-vcluster-*.conf"),
-        *sshd.SSH_RUN_DIR.glob("*/*"),
+        *ssh.SSH_RUN_DIR.glob("*/*"),
     ]
     for config in configs.values():
-        paths += nodedir.files(config)
-        paths += (path for node in config.nodes for path in nodedir.hardware_paths(node.id))
-        paths.append(sshd.known_hosts(config.id))
+        paths += node_directory.files(config)
+        paths += (path for node in config.nodes for path in node_directory.hardware_paths(node.id))
+        paths.append(ssh.known_hosts(config.id))
     return Observed(
         network=network.observe(),
         hosts=files.read(names.HOSTS_FILE) or "",
@@ -66,20 +67,20 @@ def observe(configs: Mapping[ClusterId, ClusterConfig]) -> Observed:
         files=_contents(paths),
         links=_links(configs),
         directories=frozenset(
-            path for config in configs.values() for path in nodedir.directories(config) if path.is_dir()
+            path for config in configs.values() for path in node_directory.directories(config) if path.is_dir()
         ),
         keys=frozenset(
             cluster
             for cluster in configs
-            if sshd.private_key(cluster).exists() and sshd.authorized_keys(cluster).exists()
+            if ssh.private_key(cluster).exists() and ssh.authorized_keys(cluster).exists()
         ),
         host_keys=host_keys,
-        known_hosts={config.id: sshd.known_hosts_file(config, host_keys) for config in configs.values()},
-        use_pam=sshd.root_is_locked(),
-        insecure=sshd.insecure_directories(),
+        known_hosts={config.id: ssh.known_hosts_file(config, host_keys) for config in configs.values()},
+        use_pam=ssh.root_is_locked(),
+        insecure=ssh.insecure_directories(),
         user_namespace=Path("/proc/self/uid_map").read_text().split() != ["0", "0", "4294967295"],
-        disks=disks.observe(),
-        volumes=volumes.observe(),
+        disks=node_disk.observe(),
+        volumes=node_volumes.observe(),
         initialised={cluster: found for cluster in configs if (found := ganeti.initialised(cluster))},
     )
 
@@ -125,7 +126,7 @@ def alone(say: Callable[[str], None]) -> Iterator[None]:
     """The same, after what a `snapshot restore` that was killed has left is dealt with."""
     with one_at_a_time(say):
         with files.lock(names.STATE_DIR):
-            swap.settle(all_of_them=True)
+            exchange.settle(all_of_them=True)
         yield
 
 
@@ -140,18 +141,18 @@ def apply(step: steps.Step, systemd: Systemd) -> None:
         case steps.ShowHardware(node, path, text):
             _show_hardware(node, path, text)
         case steps.SetDisk(node, size):
-            if not disks.image(node).exists():
-                disks.make(node, size)
-            if disks.is_mounted(node):
-                disks.grow(node, size)
+            if not node_disk.image(node).exists():
+                node_disk.make(node, size)
+            if node_disk.is_mounted(node):
+                node_disk.grow(node, size)
             else:
-                disks.mount(node, size)
+                node_disk.mount(node, size)
         case steps.Unmount(node):
-            disks.unmount(node)
+            node_disk.unmount(node)
         case steps.AttachVolumes(node, group, size):
-            volumes.attach(node, group, size)
+            node_volumes.attach(node, group, size)
         case steps.DetachVolumes(node):
-            volumes.detach(node)
+            node_volumes.detach(node)
         case steps.Remove(path):
             _remove(path)
         case steps.Discard(path):
@@ -164,9 +165,9 @@ def apply(step: steps.Step, systemd: Systemd) -> None:
         case steps.Link(path, target):
             files.symlink(path, target)
         case steps.MakeKey(cluster):
-            sshd.make_key(cluster)
-            public = sshd.private_key(cluster).with_suffix(".pub").read_text()
-            files.write(sshd.authorized_keys(cluster), public, 0o600)
+            ssh.make_key(cluster)
+            public = ssh.private_key(cluster).with_suffix(".pub").read_text()
+            files.write(ssh.authorized_keys(cluster), public, 0o600)
         case steps.SetHosts(cluster, lines):
             text = files.read(names.HOSTS_FILE) or ""
             files.rewrite(

@@ -29,17 +29,18 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ganeti_vc import VERSION, apply, cgroups, declare, destroy, ganeti, ready, up
+from ganeti_vc import VERSION, apply, declare, destroy, ready, up
 from ganeti_vc.base import files
 from ganeti_vc.base.errors import StepFailed, UsageError
 from ganeti_vc.base.process import BASE_ENVIRONMENT, interrupted_by_sigterm, run
 from ganeti_vc.benchdata import HELPERS, NEEDED, OPERATIONS, Cost, Daemon, Idle, Result, Sample
+from ganeti_vc.machine import cgroups, ganeti
+from ganeti_vc.machine.systemd import Systemd, connect
 from ganeti_vc.model import config, config_text, keys, names
 from ganeti_vc.model.config import ClusterConfig
 from ganeti_vc.model.names import ClusterId, NodeId
 from ganeti_vc.node import view
 from ganeti_vc.output import Progress
-from ganeti_vc.systemd import Systemd, connect
 
 #: Keys of the configuration file that are not to be set: the benchmark does.
 OWN_KEYS = ("name", "domain", "nodes", "instances", "address")

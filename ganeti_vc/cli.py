@@ -23,16 +23,16 @@ from ganeti_vc import (
     sandboxed,
     scale,
     snapshotcli,
-    snapshots,
     status,
     throwaway,
     up,
 )
 from ganeti_vc.base.errors import StepFailed, UsageError, VclusterError
 from ganeti_vc.declare import Wishes
+from ganeti_vc.machine import snapshots
+from ganeti_vc.machine.systemd import connect
 from ganeti_vc.model import config, names
 from ganeti_vc.node import view
-from ganeti_vc.systemd import connect
 
 # Most commands are over sooner than all modules are imported: those of a single command, in it.
 
@@ -244,7 +244,8 @@ def do_destroy(args: argparse.Namespace) -> int:
 
 
 def do_qa(args: argparse.Namespace) -> int:
-    from ganeti_vc import ganeti, qa, qasuite
+    from ganeti_vc import qa, qasuite
+    from ganeti_vc.machine import ganeti
 
     begin = time.monotonic()
     junit, log = (Path(name).absolute() if name else None for name in (args.junit, args.log))
@@ -267,7 +268,8 @@ def do_qa(args: argparse.Namespace) -> int:
 
 
 def do_doctor(args: argparse.Namespace) -> int:
-    from ganeti_vc import doctor, sysctl
+    from ganeti_vc import doctor
+    from ganeti_vc.machine import sysctl
 
     fixes: list[doctor.Raise] = []
     progress = output.progress(args)

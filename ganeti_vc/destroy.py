@@ -7,14 +7,15 @@ import contextlib
 import shutil
 from collections.abc import Callable
 
-from ganeti_vc import apply, cgroups, plan, snapshots, sshd
+from ganeti_vc import apply, plan
 from ganeti_vc.base import files
 from ganeti_vc.base.errors import VclusterError
+from ganeti_vc.machine import cgroups, snapshots, ssh
+from ganeti_vc.machine.systemd import Systemd, connect
 from ganeti_vc.model import config, names
 from ganeti_vc.model.names import ClusterId
 from ganeti_vc.output import Progress
 from ganeti_vc.steps import Discard, ReloadSystemd, Remove, Step, StopUnits
-from ganeti_vc.systemd import Systemd, connect
 
 
 def exists(cluster: ClusterId) -> bool:
@@ -116,8 +117,8 @@ def undo(systemd: Systemd, on_step: Callable[[Step], None] = lambda _: None) -> 
         observed = apply.observe({})
         for cluster in sorted(plan.known_clusters(observed)):
             apply.apply_all(plan.runtime_gone(cluster, observed), systemd, on_step)
-    used = sshd.PRIVSEP_DIR if systemd.active_state("ssh.service") == "active" else None
-    for note, directory in ((sshd.MADE_SSHD_DIR, sshd.PRIVSEP_DIR), (names.MADE_GANETI_RUN_DIR, names.GANETI_RUN_DIR)):
+    used = ssh.PRIVSEP_DIR if systemd.active_state("ssh.service") == "active" else None
+    for note, directory in ((ssh.MADE_SSHD_DIR, ssh.PRIVSEP_DIR), (names.MADE_GANETI_RUN_DIR, names.GANETI_RUN_DIR)):
         if note.exists() and directory != used:
             with contextlib.suppress(OSError):  # somebody else uses it, or has removed it
                 directory.rmdir()

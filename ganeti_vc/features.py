@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from ganeti_vc import ganeti, network, sshd
+from ganeti_vc.machine import ganeti, network, ssh
 from ganeti_vc.model import names
 from ganeti_vc.model.config import ClusterConfig
 from ganeti_vc.model.daemons import DAEMONS, Runs
@@ -84,7 +84,7 @@ def _kernel(configs: Iterable[ClusterConfig]) -> Iterator[Feature]:
 def _programs() -> Iterator[Feature]:
     yield Feature("ganeti", "program: Ganeti", ganeti.DAEMON_UTIL.exists(), "apt-get install ganeti")
     yield Feature("sshd", "program: sshd", Path("/usr/sbin/sshd").exists(), "apt-get install openssh-server")
-    yield Feature("host-key", f"file: {sshd.HOST_KEYS[0]}", sshd.HOST_KEYS[0].exists(), "ssh-keygen -A")
+    yield Feature("host-key", f"file: {ssh.HOST_KEYS[0]}", ssh.HOST_KEYS[0].exists(), "ssh-keygen -A")
     yield Feature("testsuite", "program: Ganeti's QA suite", names.GANETI_QA.exists(),
                   "only for gnt-vcluster qa: apt-get install ganeti-testsuite", optional=True)  # fmt: skip
 
@@ -109,5 +109,5 @@ def read(configs: Iterable[ClusterConfig]) -> list[Feature]:
                         "reinstall the package ganeti-vcluster")  # fmt: skip
     # As plan.check_host has it.
     insecure = [Feature(f"owner-{path}", f"directory: {path}", False, remedy, words=("others than root may write", ""))
-                for path, remedy in sshd.insecure_directories()]  # fmt: skip
+                for path, remedy in ssh.insecure_directories()]  # fmt: skip
     return [*_kernel(configs), *_programs(), directory, *insecure, *_ports(configs)]

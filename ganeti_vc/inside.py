@@ -8,9 +8,9 @@ import re
 import subprocess
 from collections.abc import Sequence
 
-from ganeti_vc import ganeti
 from ganeti_vc.base.errors import CannotRun, UsageError, VclusterError
 from ganeti_vc.base.process import BASE_ENVIRONMENT
+from ganeti_vc.machine import ganeti
 from ganeti_vc.model import config, names
 from ganeti_vc.model.names import ClusterId, NodeId
 from ganeti_vc.node import view

@@ -19,15 +19,16 @@ import socket
 import sys
 from collections.abc import Sequence
 
-from ganeti_vc import apply, destroy, freezer, plan, ready, swap
+from ganeti_vc import apply, destroy, plan, ready
 from ganeti_vc.base import files
 from ganeti_vc.base.errors import VclusterError
+from ganeti_vc.machine import exchange, freezer
+from ganeti_vc.machine.systemd import Systemd, connect
 from ganeti_vc.model import config, names
 from ganeti_vc.model.config import ClusterConfig
 from ganeti_vc.model.names import ClusterId
 from ganeti_vc.node.notify import notify
 from ganeti_vc.steps import Step
-from ganeti_vc.systemd import Systemd, connect
 
 log = logging.getLogger("ganeti-vcluster")
 
@@ -67,7 +68,7 @@ def reconcile(systemd: Systemd) -> dict[str, str]:
             names.GANETI_RUN_DIR.mkdir()
         if freezer.left_frozen():
             freezer.thaw()
-        swap.settle(all_of_them=False)
+        exchange.settle(all_of_them=False)
         good, bad = read_configs()
         apply.apply_all(plan.undeclared({*good, *bad}, apply.observe({})), systemd, _log_step)
         observed = apply.observe(good)

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 
-from ganeti_vc import network
-from ganeti_vc.disks import Disk
+from ganeti_vc.machine import network
+from ganeti_vc.machine.node_disk import Disk
 from ganeti_vc.model.addresses import Address, Network
 from ganeti_vc.model.config import ClusterConfig
 from ganeti_vc.model.names import ClusterId, NodeId

@@ -14,9 +14,9 @@ import functools
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from ganeti_vc import hosts, nodedir, sshd
 from ganeti_vc.base.errors import ConfigError
-from ganeti_vc.disks import Disk
+from ganeti_vc.machine import hosts, node_directory, ssh
+from ganeti_vc.machine.node_disk import Disk
 from ganeti_vc.model import names
 from ganeti_vc.model.config import ClusterConfig, key_error
 from ganeti_vc.model.daemons import DAEMONS, Runs
@@ -76,7 +76,7 @@ def unit_links(config: ClusterConfig) -> dict[Path, str]:
 
 
 def lasting_files(config: ClusterConfig) -> dict[Path, tuple[str, int]]:
-    made = nodedir.files(config)
+    made = node_directory.files(config)
     if config.watcher_interval != DEFAULT_INTERVAL:
         # A template cannot take its interval from a file; only who asks for another one pays for it.
         text = f"[Timer]\nOnActiveSec=\nOnActiveSec={config.watcher_interval}\n" \
@@ -86,15 +86,15 @@ def lasting_files(config: ClusterConfig) -> dict[Path, tuple[str, int]]:
 
 
 def runtime_files(config: ClusterConfig, observed: Observed) -> dict[Path, tuple[str, int]]:
-    directory = sshd.SSH_RUN_DIR / config.id.name
+    directory = ssh.SSH_RUN_DIR / config.id.name
     return {
         directory / "sshd_config": (
-            sshd.server_config(config.id, observed.host_keys, observed.use_pam),
+            ssh.server_config(config.id, observed.host_keys, observed.use_pam),
             0o600,
         ),
-        directory / "listen": (sshd.listen_file(config), 0o644),
-        sshd.known_hosts(config.id): (observed.known_hosts.get(config.id, ""), 0o644),
-        config.id.ssh_drop_in: (sshd.client_drop_in(config), 0o644),
+        directory / "listen": (ssh.listen_file(config), 0o644),
+        ssh.known_hosts(config.id): (observed.known_hosts.get(config.id, ""), 0o644),
+        config.id.ssh_drop_in: (ssh.client_drop_in(config), 0o644),
     }
 
 
@@ -119,7 +119,7 @@ def _link(wanted: Mapping[Path, str], observed: Observed) -> list[Step]:
 def lasting(config: ClusterConfig, observed: Observed) -> list[Step]:
     """What makes the cluster exist: its directories, scripts, keys and links."""
     steps: list[Step] = []
-    missing = tuple(path for path in nodedir.directories(config) if path not in observed.directories)
+    missing = tuple(path for path in node_directory.directories(config) if path not in observed.directories)
     if missing:
         steps.append(MakeDirectories(missing))
     if config.id not in observed.keys:
@@ -127,7 +127,7 @@ def lasting(config: ClusterConfig, observed: Observed) -> list[Step]:
     files = _write(lasting_files(config), observed)
     obsolete = [Remove(node.id.watcher_drop_in) for node in config.nodes
                 if config.watcher_interval == DEFAULT_INTERVAL and node.id.watcher_drop_in in observed.files]  # fmt: skip
-    steps += _link(nodedir.links(config), observed)
+    steps += _link(node_directory.links(config), observed)
     wanted = unit_links(config)
     links = _link(wanted, observed)
     obsolete += [Remove(path) for path in observed.links
@@ -275,8 +275,8 @@ def hardware(config: ClusterConfig, observed: Observed) -> list[Step]:
     """The nodes' memory, processors and disks."""
     steps: list[Step] = []
     for node in config.nodes:
-        wanted = nodedir.hardware_files(node)
-        for path in nodedir.hardware_paths(node.id):
+        wanted = node_directory.hardware_files(node)
+        for path in node_directory.hardware_paths(node.id):
             present = observed.files[path][0] if path in observed.files else None
             if wanted.get(path) != present:
                 steps.append(ShowHardware(node.id, path, wanted.get(path)))
@@ -350,7 +350,7 @@ def runtime_gone(cluster: ClusterId, observed: Observed) -> list[Step]:
         steps.append(SetHosts(cluster, ()))
     steps += [Remove(path) for path, target in observed.links.items()
               if names.RUN_DIR in path.parents and Path(target).parent == cluster.directory]  # fmt: skip
-    directory = sshd.SSH_RUN_DIR / cluster.name
+    directory = ssh.SSH_RUN_DIR / cluster.name
     if any(directory in path.parents for path in observed.files):
         steps.append(Remove(directory))
     if cluster.ssh_drop_in in observed.files:

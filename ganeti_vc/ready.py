@@ -11,12 +11,12 @@ import ipaddress
 import time
 from collections.abc import Callable, Iterator
 
-from ganeti_vc import ganeti, network
 from ganeti_vc.base.errors import StepFailed
+from ganeti_vc.machine import ganeti, network
+from ganeti_vc.machine.systemd import Job, Systemd
 from ganeti_vc.model import names
 from ganeti_vc.model.names import ClusterId, NodeId
 from ganeti_vc.plan import PACED_FROM
-from ganeti_vc.systemd import Job, Systemd
 
 RESTART_LIMIT, RESTART_LIMIT_EACH = 20.0, 0.05  #: seconds for daemons that systemd restarts
 #: Of many, nodes that are started at the same time: two cores are busy with as many.

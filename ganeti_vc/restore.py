@@ -2,7 +2,7 @@
 """snapshot restore: a cluster as it was, whatever has become of it since.
 
 All that takes its time, and all that can be refused, comes before the cluster is stopped. Interrupted at any
-point, the same command may be repeated: see ganeti_vc/swap.py.
+point, the same command may be repeated: see ganeti_vc/machine/exchange.py.
 """
 
 from __future__ import annotations
@@ -10,16 +10,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from ganeti_vc import apply, freezer, ganeti, manager, plan, save, snapshots, swap, up
+from ganeti_vc import apply, manager, plan, save, up
 from ganeti_vc.base import files
 from ganeti_vc.base.errors import VclusterError
+from ganeti_vc.machine import exchange, freezer, ganeti, snapshots
+from ganeti_vc.machine.exchange import Journal
+from ganeti_vc.machine.snapshots import About, Snapshot
+from ganeti_vc.machine.systemd import Systemd, connect
 from ganeti_vc.model import config, names
 from ganeti_vc.model.config import ClusterConfig
 from ganeti_vc.model.names import ClusterId, SnapshotId
 from ganeti_vc.output import Progress
-from ganeti_vc.snapshots import About, Snapshot
-from ganeti_vc.swap import Journal
-from ganeti_vc.systemd import Systemd, connect
 
 
 def check(snapshot: SnapshotId) -> tuple[Snapshot, ClusterConfig]:
@@ -72,9 +73,9 @@ def restore(
     with apply.one_at_a_time(progress.say), connect() as systemd:
         first()
         with files.lock(names.STATE_DIR):
-            resumed = swap.resume(cluster, journal)
+            resumed = exchange.resume(cluster, journal)
             if not resumed:
-                swap.settle(all_of_them=True)
+                exchange.settle(all_of_them=True)
         if resumed:
             progress.say(f"going on with the restore that was interrupted: {keep} has the state before it")
             made = config.load(cluster)
@@ -86,7 +87,7 @@ def restore(
             outcome.changes.append(f"keep the state before as {keep}")
         (up.bring_up if start else up.prepare)(made, systemd, progress, outcome)
         outcome.master = ganeti.master_of(node.id for node in made.nodes)
-        swap.end(cluster)
+        exchange.end(cluster)
         return outcome
 
 
@@ -98,11 +99,11 @@ def _exchange(snapshot: SnapshotId, journal: Journal, systemd: Systemd, progress
     snapshots.check_space(snapshots.size(found.data))
     with progress.step("copying the snapshot"):
         try:
-            swap.prepare(found, journal, old)
+            exchange.prepare(found, journal, old)
         except BaseException:
-            swap.end(cluster)
+            exchange.end(cluster)
             raise
     with progress.step("stopping and replacing the nodes"), files.lock(names.STATE_DIR):
         apply.apply_all(plan.stopped(cluster, apply.observe({})), systemd)
-        swap.exchange(cluster)
+        exchange.exchange(cluster)
     return made

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """snapshot save: a copy of a cluster, which may run on meanwhile.
 
-The nodes of a cluster that runs stand still while their files are copied (ganeti_vc/freezer.py); to the copy
+The nodes of a cluster that runs stand still while their files are copied (ganeti_vc/machine/freezer.py); to the copy
 that is a power cut of all nodes at once. Ganeti takes one well, but for a job that it cuts short.
 """
 
@@ -14,14 +14,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ganeti_vc import apply, freezer, ganeti, ready, snapshots
+from ganeti_vc import apply, ready
 from ganeti_vc.base import files
 from ganeti_vc.base.errors import VclusterError
+from ganeti_vc.machine import freezer, ganeti, snapshots
+from ganeti_vc.machine.snapshots import ABOUT, CONFIG, DATA, About, Snapshot
 from ganeti_vc.model import config, names
 from ganeti_vc.model.config import ClusterConfig
 from ganeti_vc.model.names import NodeId, SnapshotId
 from ganeti_vc.output import Progress, counted
-from ganeti_vc.snapshots import ABOUT, CONFIG, DATA, About, Snapshot
 
 
 @dataclass(frozen=True)

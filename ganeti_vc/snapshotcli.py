@@ -7,9 +7,10 @@ import argparse
 import time
 from collections.abc import Callable
 
-from ganeti_vc import apply, output, restore, save, snapshots, status
+from ganeti_vc import apply, output, restore, save, status
 from ganeti_vc.base import files
 from ganeti_vc.base.errors import UsageError, VclusterError
+from ganeti_vc.machine import snapshots
 from ganeti_vc.model import config, names
 
 

@@ -6,13 +6,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from ganeti_vc import cgroups, ganeti, network, ready
+from ganeti_vc import ready
 from ganeti_vc.base.errors import VclusterError
+from ganeti_vc.machine import cgroups, ganeti, network
+from ganeti_vc.machine.systemd import Systemd
 from ganeti_vc.model import config, names
 from ganeti_vc.model.config import ClusterConfig
 from ganeti_vc.model.daemons import DAEMONS
 from ganeti_vc.model.names import ClusterId, NodeId
-from ganeti_vc.systemd import Systemd
 
 NODE_FIELDS = {
     "node": "Node",

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
-from ganeti_vc import sshd
+from ganeti_vc.machine import ssh
 from ganeti_vc.model import names
 from ganeti_vc.model.addresses import Address, Network
 from ganeti_vc.model.names import ClusterId, NodeId
@@ -137,7 +137,7 @@ class MakeKey:
     cluster: ClusterId
 
     def __str__(self) -> str:
-        return f"make the ssh key {sshd.private_key(self.cluster)}"
+        return f"make the ssh key {ssh.private_key(self.cluster)}"
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ganeti_vc import sysctl
 from ganeti_vc.base import files
+from ganeti_vc.machine import sysctl
+from ganeti_vc.machine.systemd import Systemd
 from ganeti_vc.model import capacity, names
 from ganeti_vc.model.capacity import KIB, Stock
-from ganeti_vc.systemd import Systemd
 
 #: Those whose files grow with the nodes. Any instance of the templates says what all have.
 _DAEMONS = ("ganeti-luxid@node1.service", "ganeti-wconfd@node1.service", "ganeti-vcluster-sshd@default.service")

@@ -11,17 +11,18 @@ import logging
 import shutil
 from dataclasses import dataclass, field
 
-from ganeti_vc import apply, declare, ganeti, manager, network, plan, ready, seeding, volumes
+from ganeti_vc import apply, declare, manager, plan, ready, seeding
 from ganeti_vc.base import files
 from ganeti_vc.base.errors import StepFailed, VclusterError
 from ganeti_vc.declare import NO_WISHES, Wishes
+from ganeti_vc.machine import ganeti, network, node_volumes
+from ganeti_vc.machine.systemd import Systemd, connect
 from ganeti_vc.model import config, names
 from ganeti_vc.model.capacity import SPACE, SPACE_PER_NODE
 from ganeti_vc.model.config import ClusterConfig, NodeConfig
 from ganeti_vc.model.names import ClusterId, NodeId
 from ganeti_vc.output import Progress, counted
 from ganeti_vc.steps import Step
-from ganeti_vc.systemd import Systemd, connect
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +58,7 @@ class Outcome:
 def check_machine(made: ClusterConfig, wishes: Wishes = NO_WISHES) -> None:
     """Refuse a disk that is full: Ganeti's jobs do not fail there, they hang. And a kernel that lacks what is asked for."""
     if any(node.volume_group for node in made.nodes):
-        volumes.check_kernel()
+        node_volumes.check_kernel()
     needed = SPACE + SPACE_PER_NODE * len(made.nodes)
     free = shutil.disk_usage(names.STATE_DIR).free
     if free < needed and ganeti_steps(made, wishes):

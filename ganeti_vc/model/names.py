@@ -35,7 +35,7 @@ SYSCTL_FILE = Path("/etc/sysctl.d/60-ganeti-vcluster.conf")
 #: that we made it.
 GANETI_RUN_DIR, MADE_GANETI_RUN_DIR = Path("/run/ganeti"), RUN_DIR / "made-run-ganeti"
 MANAGER_SOCKET = RUN_DIR / "manager.socket"
-#: What stands still just now (ganeti_vc/freezer.py), for tools/thaw.
+#: What stands still just now (ganeti_vc/machine/freezer.py), for tools/thaw.
 FROZEN = RUN_DIR / "frozen"
 CGROUPS = Path("/sys/fs/cgroup")
 
@@ -115,7 +115,7 @@ class ClusterId:
 
     @property
     def restore_directory(self) -> Path:
-        """Exists while `snapshot restore` works (ganeti_vc/swap.py)."""
+        """Exists while `snapshot restore` works (ganeti_vc/machine/exchange.py)."""
         return STATE_DIR / f".{self.name}.restore"
 
     @property

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from ganeti_vc import apply, declare, ganeti
+from ganeti_vc import apply, declare
 from ganeti_vc.base.errors import ConfigError
 from ganeti_vc.declare import Wishes
+from ganeti_vc.machine import ganeti
 from ganeti_vc.model import names
 from ganeti_vc.model.addresses import DEFAULT_NETWORKS
 from ganeti_vc.model.names import ClusterId

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from ganeti_vc import doctor, sysctl
+from ganeti_vc import doctor
 from ganeti_vc.doctor import Raise, Report
 from ganeti_vc.features import Feature
+from ganeti_vc.machine import sysctl
 from ganeti_vc.model import capacity, names
 from ganeti_vc.model.capacity import Size, Stock
 

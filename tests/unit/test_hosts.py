@@ -7,7 +7,7 @@ from ipaddress import ip_address
 
 import pytest
 
-from ganeti_vc import hosts
+from ganeti_vc.machine import hosts
 from ganeti_vc.model.names import ClusterId
 
 A, B = ClusterId("a"), ClusterId("b")

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from ganeti_vc import hosts, network, nodedir, plan, sshd
+from ganeti_vc import plan
 from ganeti_vc.base.errors import ConfigError
-from ganeti_vc.disks import Disk
+from ganeti_vc.machine import hosts, network, node_directory, ssh
+from ganeti_vc.machine.node_disk import Disk
 from ganeti_vc.model import config, names
 from ganeti_vc.model.names import ClusterId
 from ganeti_vc.observed import Initialised, Ledger, Observed
@@ -51,8 +52,8 @@ def after(made: config.ClusterConfig, before: Observed) -> Observed:
         hosts=hosts.with_block(before.hosts, made.id, made.hosts),
         ledgers={**before.ledgers, made.id: Ledger.of(made)},
         files={**before.files, **plan.lasting_files(made), **plan.runtime_files(made, before)},
-        links={**before.links, **plan.unit_links(made), **plan.runtime_links(made), **nodedir.links(made)},
-        directories=before.directories | set(nodedir.directories(made)),
+        links={**before.links, **plan.unit_links(made), **plan.runtime_links(made), **node_directory.links(made)},
+        directories=before.directories | set(node_directory.directories(made)),
         keys=before.keys | {made.id},
     )
 
@@ -133,7 +134,7 @@ def test_directories_that_sshd_does_not_trust_are_refused(tmp_path: Path, monkey
     state.mkdir(parents=True)
     monkeypatch.setattr(names, "STATE_DIR", state)
     state.parent.chmod(0o775)
-    found = dict(sshd.insecure_directories())
+    found = dict(ssh.insecure_directories())
     assert found[state.parent] == f"{'chown root' if os.getuid() else 'chmod go-w'} {state.parent}"
     assert os.getuid() or state not in found
     with pytest.raises(ConfigError, match="may write to /var, .*chmod go-w /var"):

@@ -14,13 +14,14 @@ from typing import Any
 
 import pytest
 
-from ganeti_vc import cli, ganeti, snapshotcli, snapshots, swap
+from ganeti_vc import cli, snapshotcli
 from ganeti_vc.base.errors import VclusterError
+from ganeti_vc.machine import exchange, ganeti, snapshots
+from ganeti_vc.machine.exchange import Journal
+from ganeti_vc.machine.snapshots import ABOUT, CONFIG, DATA, About, Snapshot
 from ganeti_vc.model import names
 from ganeti_vc.model.addresses import DEFAULT_NETWORKS, AddressPlan, many_networks
 from ganeti_vc.model.names import ClusterId, is_snapshot_name
-from ganeti_vc.snapshots import ABOUT, CONFIG, DATA, About, Snapshot
-from ganeti_vc.swap import Journal
 
 DEFAULT = ClusterId("default")
 ABOUT_IT = About(created=1, nodes=1, state="running", ganeti="3.0", size=4096)
@@ -86,14 +87,14 @@ def kill_at(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
 def restore(snapshot: Snapshot, keep: str) -> bool:
     """What `snapshot restore` does to the disk. Returns whether it only went on."""
     journal = Journal(snapshot.id.name, keep)
-    resumed = swap.resume(DEFAULT, journal)
+    resumed = exchange.resume(DEFAULT, journal)
     if not resumed:
-        swap.settle(all_of_them=True)
+        exchange.settle(all_of_them=True)
         if keep:
             snapshots.check_new(DEFAULT.snapshot(keep))
-        swap.prepare(snapshot, journal, replace(ABOUT_IT, state="stopped") if keep else None)
-        swap.exchange(DEFAULT)
-    swap.end(DEFAULT)
+        exchange.prepare(snapshot, journal, replace(ABOUT_IT, state="stopped") if keep else None)
+        exchange.exchange(DEFAULT)
+    exchange.end(DEFAULT)
     return resumed
 
 
@@ -120,7 +121,7 @@ def test_an_exchange_can_be_interrupted_anywhere(machine: Path, keep: str, destr
             assert any(
                 (path / "node2/file").exists() and (path / "node2/file").read_text() == "old" for path in wherever
             )
-        swap.settle(all_of_them=False)  # as the manager does, when it starts at this moment
+        exchange.settle(all_of_them=False)  # as the manager does, when it starts at this moment
         assert state(DEFAULT.directory, DEFAULT.config_file) in ({"old"}, {"new"}, set()), count
         if killed and not (keep and snapshots.exists(DEFAULT.snapshot(keep))):
             restore(new, keep)
@@ -128,7 +129,7 @@ def test_an_exchange_can_be_interrupted_anywhere(machine: Path, keep: str, destr
         if keep:
             kept = snapshots.load(DEFAULT.snapshot(keep))
             assert state(kept.data, kept.config) == {"old"} and kept.about.state == "stopped"
-        swap.settle(all_of_them=True)
+        exchange.settle(all_of_them=True)
         assert not place.exists()
         if not killed:
             break
@@ -159,19 +160,19 @@ def test_the_same_restore_goes_on_without_a_manager_between(machine: Path) -> No
 def test_what_a_manager_made_meanwhile_gives_way(machine: Path) -> None:
     put(DEFAULT.directory, DEFAULT.config_file, "old")
     new = make_snapshot("one", "new")
-    swap.prepare(new, Journal("one", ""), None)
+    exchange.prepare(new, Journal("one", ""), None)
     DEFAULT.directory.rename(DEFAULT.restore_directory / "old" / DATA)
     (DEFAULT.directory / "node1").mkdir(parents=True)
-    swap.settle(all_of_them=False)
+    exchange.settle(all_of_them=False)
     assert state(DEFAULT.directory, DEFAULT.config_file) == {"new"} and not DEFAULT.restore_directory.exists()
 
 
 def test_a_restore_that_only_copied_is_given_up(machine: Path) -> None:
     put(DEFAULT.directory, DEFAULT.config_file, "old")
-    swap.prepare(make_snapshot("one", "new"), Journal("one", ""), None)
-    swap.settle(all_of_them=False)  # somebody may be at it
+    exchange.prepare(make_snapshot("one", "new"), Journal("one", ""), None)
+    exchange.settle(all_of_them=False)  # somebody may be at it
     assert DEFAULT.restore_directory.exists()
-    swap.settle(all_of_them=True)
+    exchange.settle(all_of_them=True)
     assert state(DEFAULT.directory, DEFAULT.config_file) == {"old"} and not DEFAULT.restore_directory.exists()
 
 

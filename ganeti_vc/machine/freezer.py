@@ -18,10 +18,10 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from ganeti_vc import disks
 from ganeti_vc.base import files
 from ganeti_vc.base.errors import StepFailed, VclusterError
 from ganeti_vc.base.process import BASE_ENVIRONMENT, run
+from ganeti_vc.machine import node_disk
 from ganeti_vc.model import names
 from ganeti_vc.model.names import NodeId
 
@@ -68,7 +68,7 @@ def frozen(nodes: Sequence[NodeId]) -> Iterator[None]:
             raise VclusterError(f"{node.name} cannot be frozen: there is no {switch}",
                                 f"first: gnt-vcluster stop {node.cluster.name}")  # fmt: skip
     own = {node: switch for node, switch in switches.items() if switch.read_text().strip() == "0"}
-    mounts = [disks.mount_point(node) for node in nodes if disks.is_mounted(node)]
+    mounts = [node_disk.mount_point(node) for node in nodes if node_disk.is_mounted(node)]
     if not (own or mounts):
         yield
         return

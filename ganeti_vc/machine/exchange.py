@@ -17,11 +17,11 @@ import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from ganeti_vc import snapshots
 from ganeti_vc.base import files
+from ganeti_vc.machine import snapshots
+from ganeti_vc.machine.snapshots import ABOUT, CONFIG, DATA, About, Snapshot
 from ganeti_vc.model import names
 from ganeti_vc.model.names import ClusterId
-from ganeti_vc.snapshots import ABOUT, CONFIG, DATA, About, Snapshot
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,10 @@ import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from ganeti_vc import nodedir
 from ganeti_vc.base import files
 from ganeti_vc.base.errors import StepFailed, VclusterError
 from ganeti_vc.base.process import run
+from ganeti_vc.machine import node_directory
 from ganeti_vc.model import names
 from ganeti_vc.model.config import ClusterConfig, NodeConfig
 from ganeti_vc.model.names import ClusterId, NodeId
@@ -131,9 +131,9 @@ def init_command(config: ClusterConfig) -> list[str]:
     if any(node.volume_group for node in config.nodes):
         argv.append(f"--vg-name={settings.vg_name}")
     if "file" in settings.enabled_disk_templates:
-        argv.append(f"--file-storage-dir={nodedir.FILE_STORAGE}")
+        argv.append(f"--file-storage-dir={node_directory.FILE_STORAGE}")
     if "sharedfile" in settings.enabled_disk_templates:
-        argv.append(f"--shared-file-storage-dir={nodedir.SHARED_FILE_STORAGE}")
+        argv.append(f"--shared-file-storage-dir={node_directory.SHARED_FILE_STORAGE}")
     if first.secondary is not None:
         argv += ["--primary-ip-version=6", f"--secondary-ip={first.secondary}"]
     return [*argv, *shlex.split(settings.init_options), config.name]

@@ -18,7 +18,7 @@ from pathlib import Path
 from ganeti_vc.base import files
 from ganeti_vc.base.errors import StepFailed
 from ganeti_vc.base.process import run
-from ganeti_vc.disks import Disk
+from ganeti_vc.machine.node_disk import Disk
 from ganeti_vc.model import names
 from ganeti_vc.model.names import ClusterId, NodeId
 

@@ -11,9 +11,9 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from ganeti_vc import nodedir
 from ganeti_vc.base.errors import StepFailed
 from ganeti_vc.base.process import run
+from ganeti_vc.machine import node_directory
 from ganeti_vc.model import names
 from ganeti_vc.model.names import ClusterId, NodeId
 
@@ -32,7 +32,7 @@ def image(node: NodeId) -> Path:
 
 
 def mount_point(node: NodeId) -> Path:
-    return node.rootdir / nodedir.FILE_STORAGE.relative_to("/")
+    return node.rootdir / node_directory.FILE_STORAGE.relative_to("/")
 
 
 def is_mounted(node: NodeId) -> bool:

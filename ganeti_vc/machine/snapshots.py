@@ -36,7 +36,7 @@ FIELDS = {
     "ganeti": "Ganeti",
     "size": "Size",
 }
-#: Names in a snapshot's directory, and in those that are exchanged (ganeti_vc/swap.py).
+#: Names in a snapshot's directory, and in those that are exchanged (ganeti_vc/machine/exchange.py).
 ABOUT, CONFIG, DATA = "about.json", "cluster.conf", "cluster"
 _PARTIAL = ".partial"
 SCHEMA = 1
