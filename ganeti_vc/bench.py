@@ -29,7 +29,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ganeti_vc import VERSION, apply, declare, destroy, ready, up
+from ganeti_vc import VERSION, declare, destroy, up
 from ganeti_vc.base import files
 from ganeti_vc.base.errors import StepFailed, UsageError
 from ganeti_vc.base.process import BASE_ENVIRONMENT, interrupted_by_sigterm, run
@@ -41,6 +41,7 @@ from ganeti_vc.model.config import ClusterConfig
 from ganeti_vc.model.names import ClusterId, NodeId
 from ganeti_vc.node import view
 from ganeti_vc.output import Progress
+from ganeti_vc.reconcile import apply, pacing
 
 #: Keys of the configuration file that are not to be set: the benchmark does.
 OWN_KEYS = ("name", "domain", "nodes", "instances", "address")
@@ -265,8 +266,8 @@ class _Bench:
 
     def _in_windows(self, systemd: Systemd, method: str, service: str) -> None:
         """As many at a time as are started with a cluster."""
-        for at in range(0, len(self._nodes), ready.WINDOW):
-            units = [node.service(service) for node in self._nodes[at : at + ready.WINDOW]]
+        for at in range(0, len(self._nodes), pacing.WINDOW):
+            units = [node.service(service) for node in self._nodes[at : at + pacing.WINDOW]]
             for job in systemd.jobs(method, units):
                 if job.result != "done":
                     raise StepFailed(f"{job.unit}: {job.result}", f"look at: journalctl -u {job.unit}")

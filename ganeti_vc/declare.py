@@ -9,7 +9,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import ip_address
 
-from ganeti_vc import apply, manager, plan
 from ganeti_vc.base import files
 from ganeti_vc.base.errors import ConfigError, StepFailed, VclusterError
 from ganeti_vc.machine import ganeti
@@ -17,6 +16,7 @@ from ganeti_vc.model import config, keys
 from ganeti_vc.model.addresses import DEFAULT_NETWORKS, AddressPlan, Network
 from ganeti_vc.model.config import ClusterConfig, key_error
 from ganeti_vc.model.names import ClusterId
+from ganeti_vc.reconcile import apply, manager, plan
 
 log = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from ganeti_vc import apply, features, manager, plan, stocks
+from ganeti_vc import features, stocks
 from ganeti_vc.base.errors import VclusterError
 from ganeti_vc.features import Feature
 from ganeti_vc.machine import ganeti, sysctl
@@ -16,6 +16,7 @@ from ganeti_vc.model.capacity import Row, Size
 from ganeti_vc.model.config import ClusterConfig
 from ganeti_vc.model.names import SYSCTL_FILE, ClusterId
 from ganeti_vc.output import counted
+from ganeti_vc.reconcile import apply, manager, plan
 
 FIELDS = {
     "what": "What",

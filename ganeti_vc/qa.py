@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from ganeti_vc import apply, declare, destroy, up
+from ganeti_vc import declare, destroy, up
 from ganeti_vc.base import files
 from ganeti_vc.base.errors import UsageError, VclusterError
 from ganeti_vc.base.process import BASE_ENVIRONMENT, interrupted_by_sigterm
@@ -28,6 +28,7 @@ from ganeti_vc.model.config import ClusterConfig
 from ganeti_vc.model.names import GANETI_PYTHON, GANETI_QA, ClusterId
 from ganeti_vc.output import Progress
 from ganeti_vc.qasuite import XEN_FILE, Result, configuration, junit, results, together
+from ganeti_vc.reconcile import apply
 
 BURNIN = Path(GANETI_PYTHON) / "burnin"
 #: Ganeti 3.1's suite writes a log of its own where the machine's Ganeti has its own.

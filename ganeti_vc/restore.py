@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from ganeti_vc import apply, manager, plan, save, up
+from ganeti_vc import save, up
 from ganeti_vc.base import files
 from ganeti_vc.base.errors import VclusterError
 from ganeti_vc.machine import exchange, freezer, ganeti, snapshots
@@ -21,6 +21,7 @@ from ganeti_vc.model import config, names
 from ganeti_vc.model.config import ClusterConfig
 from ganeti_vc.model.names import ClusterId, SnapshotId
 from ganeti_vc.output import Progress
+from ganeti_vc.reconcile import apply, manager, plan
 
 
 def check(snapshot: SnapshotId) -> tuple[Snapshot, ClusterConfig]:

@@ -14,7 +14,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ganeti_vc import apply, ready
 from ganeti_vc.base import files
 from ganeti_vc.base.errors import VclusterError
 from ganeti_vc.machine import freezer, ganeti, snapshots
@@ -23,6 +22,7 @@ from ganeti_vc.model import config, names
 from ganeti_vc.model.config import ClusterConfig
 from ganeti_vc.model.names import NodeId, SnapshotId
 from ganeti_vc.output import Progress, counted
+from ganeti_vc.reconcile import apply, pacing
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def _check_jobs(master: NodeId | None, finished: set[str], live: bool) -> str | 
 
 def members(made: ClusterConfig) -> list[NodeId]:
     """All nodes that may run, be they declared any more or not."""
-    return sorted({node.id for node in made.nodes} | set(ready.members(made.id)))
+    return sorted({node.id for node in made.nodes} | set(pacing.members(made.id)))
 
 
 def dry_run(snapshot: SnapshotId) -> list[str]:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from ganeti_vc import apply, declare, seeding, up
+from ganeti_vc import declare, seeding, up
 from ganeti_vc.base.errors import VclusterError
 from ganeti_vc.declare import Wishes
 from ganeti_vc.machine import ganeti
@@ -12,7 +12,8 @@ from ganeti_vc.model import config, config_text
 from ganeti_vc.model.config import ClusterConfig
 from ganeti_vc.model.names import ClusterId
 from ganeti_vc.output import Progress, counted
-from ganeti_vc.steps import Discard
+from ganeti_vc.reconcile import apply
+from ganeti_vc.reconcile.steps import Discard
 from ganeti_vc.up import Outcome
 
 

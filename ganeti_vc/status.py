@@ -6,7 +6,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from ganeti_vc import ready
 from ganeti_vc.base.errors import VclusterError
 from ganeti_vc.machine import cgroups, ganeti, network
 from ganeti_vc.machine.systemd import Systemd
@@ -14,6 +13,7 @@ from ganeti_vc.model import config, names
 from ganeti_vc.model.config import ClusterConfig
 from ganeti_vc.model.daemons import DAEMONS
 from ganeti_vc.model.names import ClusterId, NodeId
+from ganeti_vc.reconcile import pacing
 
 NODE_FIELDS = {
     "node": "Node",
@@ -143,7 +143,7 @@ def all_nodes() -> list[NodeId]:
         try:
             found += [node.id for node in config.load_present(cluster).nodes]
         except VclusterError:
-            found += ready.members(cluster)  # `status` and `list` say what is wrong with the file
+            found += pacing.members(cluster)  # `status` and `list` say what is wrong with the file
     return found
 
 

@@ -16,7 +16,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from ganeti_vc import apply, destroy, inside, restore, up
+from ganeti_vc import destroy, inside, restore, up
 from ganeti_vc.base.errors import StepFailed, VclusterError
 from ganeti_vc.base.files import remove_empty, try_lock
 from ganeti_vc.declare import Wishes
@@ -24,6 +24,7 @@ from ganeti_vc.model import names
 from ganeti_vc.model.addresses import many_networks
 from ganeti_vc.model.names import ClusterId, NodeId, SnapshotId
 from ganeti_vc.output import Progress
+from ganeti_vc.reconcile import apply
 
 #: What the command has in its environment: the name of its cluster.
 VARIABLE = "GANETI_VCLUSTER_NAME"

@@ -11,7 +11,7 @@ import logging
 import shutil
 from dataclasses import dataclass, field
 
-from ganeti_vc import apply, declare, manager, plan, ready, seeding
+from ganeti_vc import declare, seeding
 from ganeti_vc.base import files
 from ganeti_vc.base.errors import StepFailed, VclusterError
 from ganeti_vc.declare import NO_WISHES, Wishes
@@ -22,7 +22,8 @@ from ganeti_vc.model.capacity import SPACE, SPACE_PER_NODE
 from ganeti_vc.model.config import ClusterConfig, NodeConfig
 from ganeti_vc.model.names import ClusterId, NodeId
 from ganeti_vc.output import Progress, counted
-from ganeti_vc.steps import Step
+from ganeti_vc.reconcile import apply, manager, pacing, plan
+from ganeti_vc.reconcile.steps import Step
 
 log = logging.getLogger(__name__)
 
@@ -128,7 +129,7 @@ def start(made: ClusterConfig, systemd: Systemd, progress: Progress, outcome: Ou
     nodes = [node.id for node in made.nodes]
     before = {unit.name for unit in systemd.list_units("ganeti-*") if unit.active == "active"}
     with progress.step("systemd units", total=len(nodes)) as advance:
-        ready.wait(made.id, systemd, progress=advance)
+        pacing.wait(made.id, systemd, progress=advance)
         # Not started in the ordinary way, which would have another process wait for what is there.
         systemd.mark_started(names.ALL_OFF_SERVICE, names.ALL_TARGET, made.id.off_service, made.id.target)
     started = {unit.name for unit in systemd.list_units("ganeti-*") if unit.active == "active"} - before

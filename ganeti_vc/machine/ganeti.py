@@ -20,7 +20,7 @@ from ganeti_vc.machine import node_directory
 from ganeti_vc.model import names
 from ganeti_vc.model.config import ClusterConfig, NodeConfig
 from ganeti_vc.model.names import ClusterId, NodeId
-from ganeti_vc.observed import Initialised
+from ganeti_vc.reconcile.state import Initialised
 
 RAPI_USER = "gnt-vcluster"
 SSCONF_LIMIT = 60.0  #: seconds

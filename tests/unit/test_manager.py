@@ -7,8 +7,8 @@ from typing import cast
 
 import pytest
 
-from ganeti_vc import manager
 from ganeti_vc.machine.systemd import Systemd
+from ganeti_vc.reconcile import manager
 
 
 class Recorder:

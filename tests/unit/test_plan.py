@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from ganeti_vc import plan
 from ganeti_vc.base.errors import ConfigError
 from ganeti_vc.machine import hosts, network, node_directory, ssh
 from ganeti_vc.machine.node_disk import Disk
 from ganeti_vc.model import config, names
 from ganeti_vc.model.names import ClusterId
-from ganeti_vc.observed import Initialised, Ledger, Observed
-from ganeti_vc.steps import (
+from ganeti_vc.reconcile import plan
+from ganeti_vc.reconcile.state import Initialised, Ledger, Observed
+from ganeti_vc.reconcile.steps import (
     AttachVolumes,
     ChangeAddresses,
     DetachVolumes,

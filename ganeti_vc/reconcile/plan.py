@@ -22,8 +22,8 @@ from ganeti_vc.model.config import ClusterConfig, key_error
 from ganeti_vc.model.daemons import DAEMONS, Runs
 from ganeti_vc.model.keys import DEFAULT_INTERVAL
 from ganeti_vc.model.names import ClusterId, NodeId
-from ganeti_vc.observed import Ledger, Observed
-from ganeti_vc.steps import (
+from ganeti_vc.reconcile.state import Ledger, Observed
+from ganeti_vc.reconcile.steps import (
     AttachVolumes,
     ChangeAddresses,
     ChangeRoute,
@@ -47,7 +47,7 @@ from ganeti_vc.steps import (
     WriteLedger,
 )
 
-#: From this many nodes on systemd does not start them itself, which it would do all at once, but ganeti_vc/ready.py.
+#: From this many nodes on systemd does not start them itself, which it would do all at once, but ganeti_vc/reconcile/pacing.py.
 PACED_FROM = 40
 
 

@@ -9,7 +9,6 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
-from ganeti_vc import steps
 from ganeti_vc.base import files
 from ganeti_vc.base.errors import StepFailed
 from ganeti_vc.base.process import run
@@ -19,7 +18,8 @@ from ganeti_vc.model import names
 from ganeti_vc.model.config import ClusterConfig
 from ganeti_vc.model.names import ClusterId, NodeId
 from ganeti_vc.node import view
-from ganeti_vc.observed import Ledger, Observed
+from ganeti_vc.reconcile import steps
+from ganeti_vc.reconcile.state import Ledger, Observed
 
 
 def _links(configs: Mapping[ClusterId, ClusterConfig]) -> dict[Path, str]:

@@ -11,7 +11,7 @@ from ganeti_vc.machine import ssh
 from ganeti_vc.model import names
 from ganeti_vc.model.addresses import Address, Network
 from ganeti_vc.model.names import ClusterId, NodeId
-from ganeti_vc.observed import Ledger
+from ganeti_vc.reconcile.state import Ledger
 
 
 @dataclass(frozen=True)

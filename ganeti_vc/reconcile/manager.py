@@ -19,7 +19,7 @@ import socket
 import sys
 from collections.abc import Sequence
 
-from ganeti_vc import apply, destroy, plan, ready
+from ganeti_vc import destroy
 from ganeti_vc.base import files
 from ganeti_vc.base.errors import VclusterError
 from ganeti_vc.machine import exchange, freezer
@@ -28,7 +28,8 @@ from ganeti_vc.model import config, names
 from ganeti_vc.model.config import ClusterConfig
 from ganeti_vc.model.names import ClusterId
 from ganeti_vc.node.notify import notify
-from ganeti_vc.steps import Step
+from ganeti_vc.reconcile import apply, pacing, plan
+from ganeti_vc.reconcile.steps import Step
 
 log = logging.getLogger("ganeti-vcluster")
 
@@ -209,11 +210,11 @@ def main(argv: Sequence[str]) -> int:
                 return 0
             case ["--ready", name]:
                 with connect() as systemd:
-                    ready.wait(ClusterId(name), systemd)
+                    pacing.wait(ClusterId(name), systemd)
                 return 0
             case ["--stopped", name]:
                 with connect() as systemd:
-                    ready.wait_until_stopped(ClusterId(name), systemd)
+                    pacing.wait_until_stopped(ClusterId(name), systemd)
                 return 0
     except VclusterError as err:
         print(err, file=sys.stderr)

@@ -16,7 +16,7 @@ from ganeti_vc.machine import ganeti, network
 from ganeti_vc.machine.systemd import Job, Systemd
 from ganeti_vc.model import names
 from ganeti_vc.model.names import ClusterId, NodeId
-from ganeti_vc.plan import PACED_FROM
+from ganeti_vc.reconcile.plan import PACED_FROM
 
 RESTART_LIMIT, RESTART_LIMIT_EACH = 20.0, 0.05  #: seconds for daemons that systemd restarts
 #: Of many, nodes that are started at the same time: two cores are busy with as many.
