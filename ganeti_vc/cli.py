@@ -13,26 +13,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from ganeti_vc import (
-    declare,
-    destroy,
-    inside,
-    output,
-    parser,
-    sandbox,
-    sandboxed,
-    scale,
-    snapshotcli,
-    status,
-    throwaway,
-    up,
-)
+from ganeti_vc import declare, destroy, inside, output, parser, sandboxed, scale, snapshotcli, status, throwaway, up
 from ganeti_vc.base.errors import StepFailed, UsageError, VclusterError
 from ganeti_vc.declare import Wishes
 from ganeti_vc.machine import snapshots
 from ganeti_vc.machine.systemd import connect
 from ganeti_vc.model import config, names
 from ganeti_vc.node import view
+from ganeti_vc.sandbox import sandboxes
 
 # Most commands are over sooner than all modules are imported: those of a single command, in it.
 
@@ -329,7 +317,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     before = list(itertools.takewhile(lambda word: word.startswith("-"), argv))
     argv = list(argv)[len(before) :]
     behind: list[str] = []
-    before = [f"--sandbox={sandbox.DEFAULT}" if word == "--sandbox" else word for word in before]
+    before = [f"--sandbox={sandboxes.DEFAULT}" if word == "--sandbox" else word for word in before]
     if {"exec", "qa", "run"} & set(argv) and "--" in argv:
         at = argv.index("--")
         argv, behind = argv[:at], argv[at:]

@@ -16,10 +16,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ganeti_vc import container, forwarding, output, rootless, sandbox, trees
+from ganeti_vc import output
 from ganeti_vc.base.errors import UsageError, VclusterError
 from ganeti_vc.output import PROGRAM_VARIABLE, Progress
-from ganeti_vc.sandbox import Sandbox
+from ganeti_vc.sandbox import container, debian_trees, forwarding, requirements, sandboxes
+from ganeti_vc.sandbox.sandboxes import Sandbox
 
 if TYPE_CHECKING:
     from ganeti_vc.features import Feature
@@ -43,9 +44,9 @@ def chosen(args: argparse.Namespace) -> tuple[Sandbox | None, str]:
     if args.command == "sandbox" or getattr(args, "compare", None):
         return None, ""
     if os.geteuid() != 0:
-        return Sandbox(sandbox.DEFAULT), "you are not root"
+        return Sandbox(sandboxes.DEFAULT), "you are not root"
     if not os.path.isdir("/run/systemd/system"):
-        return Sandbox(sandbox.DEFAULT), "PID 1 is not systemd"
+        return Sandbox(sandboxes.DEFAULT), "PID 1 is not systemd"
     return None, ""
 
 
@@ -65,18 +66,18 @@ def through(box: Sandbox, reason: str, args: argparse.Namespace, argv: Sequence[
                 print(f"would {lines[0]}")
             return 0
         check(box)
-        sandbox.start(box, progress)
+        sandboxes.start(box, progress)
         _notice(box, progress)
     variables = {} if reason else {PROGRAM_VARIABLE: f"gnt-vcluster --sandbox={box.name}"}
     wanted = {name: Path(value).absolute() for name in FILES if (value := getattr(args, name, None))}
     if not wanted:
         sys.stdout.flush()
-        line = sandbox.command(box, [PROGRAM, *argv, *behind], variables)
+        line = sandboxes.command(box, [PROGRAM, *argv, *behind], variables)
         os.execvp(line[0], line)
     place = f"/var/tmp/gnt-vcluster-{secrets.token_hex(8)}"
     outside = Path(f"/proc/{box.leader}/root{place}")
     options = [word for name in wanted for word in (f"--{name}", f"{place}/{name}")]
-    line = sandbox.command(box, [PROGRAM, *argv, *options, *behind], variables)
+    line = sandboxes.command(box, [PROGRAM, *argv, *options, *behind], variables)
     outside.mkdir()
     try:
         status = subprocess.run(line).returncode
@@ -90,14 +91,14 @@ def through(box: Sandbox, reason: str, args: argparse.Namespace, argv: Sequence[
 
 def _doctor(box: Sandbox, args: argparse.Namespace, argv: Sequence[str]) -> int:
     """What the machine has for sandboxes, then what the sandbox has for clusters, if it runs."""
-    found = list(rootless.read())
+    found = list(requirements.read())
     missing = [one for one in found if one.state == "missing"]
     done = None
     if box.exists and box.leader:
         capture = subprocess.PIPE if args.json else None
         if not args.json:
             _print(found, args)
-        done = subprocess.run(sandbox.command(box, [PROGRAM, *argv]), stdout=capture, text=True)
+        done = subprocess.run(sandboxes.command(box, [PROGRAM, *argv]), stdout=capture, text=True)
     if args.json:
         inside = json.loads(done.stdout) if done and done.stdout else None
         output.print_json({"rootless": [asdict(one) | {"state": one.state} for one in found], "inside": inside})
@@ -134,7 +135,7 @@ def _row(box: Sandbox) -> dict[str, object]:
     leader = box.leader
     state = "running" if leader else "changing" if box.is_owned else "stopped"
     try:
-        system = trees.suite_of(box.base) if box.base else "host"
+        system = debian_trees.suite_of(box.base) if box.base else "host"
     except VclusterError:
         system = "damaged"
     return {
@@ -142,7 +143,7 @@ def _row(box: Sandbox) -> dict[str, object]:
         "state": state,
         "system": system,
         "pid": leader or None,
-        "owner": sandbox.owner(box) if leader else None,
+        "owner": sandboxes.owner(box) if leader else None,
         "memory": _memory(leader) if leader else None,
         "disk": _disk(box.directory),
     }
@@ -168,22 +169,22 @@ def check(box: Sandbox) -> None:
         if not shutil.which("systemd-nspawn"):
             raise VclusterError("systemd-nspawn is missing", "apt-get install systemd-container")
         return
-    for one in rootless.read():
+    for one in requirements.read():
         if one.state == "missing" and one.key != "packages":
             raise VclusterError(f"{one.what}: {one.word}", one.remedy)
 
 
 def _notice(box: Sandbox, progress: Progress) -> None:
-    if sandbox.user_manager() and not sandbox.lingers():
+    if sandboxes.user_manager() and not sandboxes.lingers():
         progress.say("The sandbox ends when you log out. To keep it: sudo loginctl enable-linger; "
-                     f"to have it after a reboot: systemctl --user enable {sandbox.unit(box)}")  # fmt: skip
+                     f"to have it after a reboot: systemctl --user enable {sandboxes.unit(box)}")  # fmt: skip
 
 
 def _start(box: Sandbox, args: argparse.Namespace) -> int:
     progress = output.progress(args)
     if not box.leader:
         check(box)
-    started = sandbox.start(box, progress, args.suite or "", args.deb or "")
+    started = sandboxes.start(box, progress, args.suite or "", args.deb or "")
     if args.json:
         output.print_json(_row(box))
     else:
@@ -193,21 +194,21 @@ def _start(box: Sandbox, args: argparse.Namespace) -> int:
 
 
 def _enter(box: Sandbox, args: argparse.Namespace) -> int:
-    line = sandbox.command(box, ["bash", "--login"])
+    line = sandboxes.command(box, ["bash", "--login"])
     os.execvp(line[0], line)
 
 
 def _exec(box: Sandbox, args: argparse.Namespace) -> int:
     if not args.remainder:
         raise UsageError("no command is given", "gnt-vcluster sandbox exec [NAME] -- COMMAND [ARGUMENT...]")
-    line = sandbox.command(box, args.remainder)
+    line = sandboxes.command(box, args.remainder)
     os.execvp(line[0], line)
 
 
 def _status(box: Sandbox, args: argparse.Namespace) -> int:
     if args.box is not None:
         box.check_exists()
-    rows = [_row(one) for one in (sandbox.every() if args.box is None else [box])]
+    rows = [_row(one) for one in (sandboxes.every() if args.box is None else [box])]
     if args.json:
         output.print_json({"sandboxes": rows})
     else:
@@ -216,21 +217,21 @@ def _status(box: Sandbox, args: argparse.Namespace) -> int:
 
 
 def _stop(box: Sandbox, args: argparse.Namespace) -> int:
-    stopped = sandbox.stop(box, output.progress(args))
+    stopped = sandboxes.stop(box, output.progress(args))
     if args.json:
         output.print_json({"sandbox": box.name, "stopped": stopped})
     return 0
 
 
 def _remove(box: Sandbox, args: argparse.Namespace) -> int:
-    if not box.directory.exists() and sandbox.owner(box) == "process":
+    if not box.directory.exists() and sandboxes.owner(box) == "process":
         box.check_exists()
     if not args.yes:
         if not sys.stdin.isatty():
             raise UsageError(f"removing the sandbox {box.name} removes its clusters", "say --yes")
         if input(f"Remove the sandbox {box.name} with all its clusters ({box.directory})? [y/N] ").lower() != "y":
             raise VclusterError("nothing was changed")
-    sandbox.remove(box, output.progress(args), args.base)
+    sandboxes.remove(box, output.progress(args), args.base)
     if args.json:
         output.print_json({"sandbox": box.name, "removed": True})
     return 0
@@ -248,4 +249,4 @@ ACTIONS: dict[str, Callable[[Sandbox, argparse.Namespace], int]] = {
 
 
 def do_sandbox(args: argparse.Namespace) -> int:
-    return ACTIONS[args.action](Sandbox(sandbox.DEFAULT if args.box is None else args.box), args)
+    return ACTIONS[args.action](Sandbox(sandboxes.DEFAULT if args.box is None else args.box), args)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """A throw-away Debian, booted: real systemd in a container that leaves nothing behind.
 
-It is a sandbox (ganeti_vc/container.py) over an overlay in memory: when the process that booted it
+It is a sandbox (ganeti_vc/sandbox/container.py) over an overlay in memory: when the process that booted it
 ends, for whatever reason, the container, its mounts and its data are gone.
 
 As a program it serves people who want to look around::
@@ -27,9 +27,9 @@ from pathlib import Path
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from ganeti_vc.container import Container, Plan, enter, new_group
 from ganeti_vc.output import Progress
-from ganeti_vc.trees import SUITES, debian
+from ganeti_vc.sandbox.container import Container, Plan, enter, new_group
+from ganeti_vc.sandbox.debian_trees import SUITES, debian
 
 RELEASES = SUITES
 

@@ -9,8 +9,8 @@ import pytest
 
 from ganeti_vc import cli
 from ganeti_vc.base.errors import UsageError
-from ganeti_vc.rootless import free, ranges, subordinate
-from ganeti_vc.sandbox import Sandbox, data_directory
+from ganeti_vc.sandbox.requirements import free, ranges, subordinate
+from ganeti_vc.sandbox.sandboxes import Sandbox, data_directory
 
 
 @pytest.mark.parametrize("name", ["", "-a", "a-", "A", "a.b", "../a", "a" * 33, "a b"])

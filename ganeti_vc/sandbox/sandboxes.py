@@ -22,12 +22,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ganeti_vc import container, trees
 from ganeti_vc.base import files
 from ganeti_vc.base.errors import StepFailed, UsageError, VclusterError
 from ganeti_vc.base.process import reason
-from ganeti_vc.container import TOOLS, Plan
 from ganeti_vc.output import Progress
+from ganeti_vc.sandbox import container, debian_trees
+from ganeti_vc.sandbox.container import TOOLS, Plan
 
 DEFAULT = "default"
 #: How long its owner gives a sandbox to end.
@@ -286,7 +286,7 @@ def create(sandbox: Sandbox, progress: Progress, suite: str, deb: str) -> None:
     if bool(suite) != bool(deb):
         raise UsageError("--suite and --deb go together", "a Debian of its own, and the package ganeti-vcluster for it")
     if suite:
-        base = str(trees.for_package(suite, Path(deb), cache_directory(), progress))
+        base = str(debian_trees.for_package(suite, Path(deb), cache_directory(), progress))
     else:
         base = ""
         if not Path("/usr/lib/ganeti-vcluster/manager").exists():
@@ -365,11 +365,11 @@ def remove(sandbox: Sandbox, progress: Progress, with_base: bool = False) -> Non
     if not sandbox.directory.exists():
         return
     with progress.step(f"removing the sandbox {sandbox.name}"), _owned(sandbox):
-        trees.discard(sandbox.directory)
+        debian_trees.discard(sandbox.directory)
     files.remove_empty(data_directory())
     if base and not any(other.base == base for other in every()):
         with progress.step(f"removing {base}"):
-            trees.remove(base)
+            debian_trees.remove(base)
         files.remove_empty(cache_directory())
 
 

@@ -16,9 +16,9 @@ from collections.abc import Iterator, Sequence
 from typing import IO
 
 from ganeti_vc.base.errors import VclusterError
-from ganeti_vc.container import Container, ContainerError, new_group
 from ganeti_vc.node.notify import notify
-from ganeti_vc.sandbox import STOP_TIMEOUT, Sandbox
+from ganeti_vc.sandbox.container import Container, ContainerError, new_group
+from ganeti_vc.sandbox.sandboxes import STOP_TIMEOUT, Sandbox
 
 
 @contextlib.contextmanager

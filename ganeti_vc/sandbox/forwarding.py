@@ -8,7 +8,7 @@ import os
 import socket
 
 from ganeti_vc.base.errors import UsageError, VclusterError
-from ganeti_vc.sandbox import Sandbox, command
+from ganeti_vc.sandbox.sandboxes import Sandbox, command
 
 
 def _forget(path: str) -> None:

@@ -12,10 +12,10 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from ganeti_vc import container
 from ganeti_vc.base import process
 from ganeti_vc.base.errors import StepFailed, UsageError, VclusterError
 from ganeti_vc.output import Progress
+from ganeti_vc.sandbox import container
 
 SUITES = ("bookworm", "trixie")
 #: What a tree for the package holds besides what that depends on.
