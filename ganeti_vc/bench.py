@@ -29,7 +29,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ganeti_vc import VERSION, declare, destroy, up
+from ganeti_vc import VERSION
 from ganeti_vc.base import files
 from ganeti_vc.base.errors import StepFailed, UsageError
 from ganeti_vc.base.process import BASE_ENVIRONMENT, interrupted_by_sigterm, run
@@ -40,6 +40,7 @@ from ganeti_vc.model import config, config_text, keys, names
 from ganeti_vc.model.config import ClusterConfig
 from ganeti_vc.model.names import ClusterId, NodeId
 from ganeti_vc.node import view
+from ganeti_vc.operations import bring_up, declare, destroy
 from ganeti_vc.output import Progress
 from ganeti_vc.reconcile import apply, pacing
 
@@ -297,7 +298,7 @@ class _Bench:
         larger = config.parse(cluster, text)
         with apply.alone(self._progress.say), connect() as systemd:
             declare.write_config(cluster, text)
-            up.bring_up(larger, systemd, Progress(quiet=True), up.Outcome(larger))
+            bring_up.bring_up(larger, systemd, Progress(quiet=True), bring_up.Outcome(larger))
         self._nodes.append(self._spare)
         with self._measured("node-add"):
             ganeti.node_add(self._master, larger.nodes[-1])

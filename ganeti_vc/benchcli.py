@@ -8,9 +8,10 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from ganeti_vc import bench, benchdata, benchpage, output, status
+from ganeti_vc import bench, benchdata, benchpage, output
 from ganeti_vc.base import files
 from ganeti_vc.base.errors import UsageError, VclusterError
+from ganeti_vc.operations import status
 
 
 def _saved(name: str) -> benchdata.Result:

@@ -13,13 +13,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from ganeti_vc import declare, destroy, inside, output, parser, sandboxed, scale, snapshotcli, status, throwaway, up
+from ganeti_vc import output, parser, sandboxed, snapshotcli
 from ganeti_vc.base.errors import StepFailed, UsageError, VclusterError
-from ganeti_vc.declare import Wishes
 from ganeti_vc.machine import snapshots
 from ganeti_vc.machine.systemd import connect
 from ganeti_vc.model import config, names
 from ganeti_vc.node import view
+from ganeti_vc.operations import bring_up, declare, destroy, on_node, scale, status, temporary
+from ganeti_vc.operations.declare import Wishes
 from ganeti_vc.sandbox import sandboxes
 
 # Most commands are over sooner than all modules are imported: those of a single command, in it.
@@ -37,7 +38,7 @@ def _wishes(args: argparse.Namespace) -> Wishes:
     )
 
 
-def _report(outcome: up.Outcome, seconds: float, args: argparse.Namespace) -> int:
+def _report(outcome: bring_up.Outcome, seconds: float, args: argparse.Namespace) -> int:
     errors = outcome.verify_errors
     if args.json:
         output.print_json({**outcome.document(), "seconds": round(seconds, 1)})
@@ -60,7 +61,7 @@ Try:
     return 0
 
 
-def master_option(outcome: up.Outcome) -> str:
+def master_option(outcome: bring_up.Outcome) -> str:
     name = outcome.cluster.id.name
     return "" if name == "default" else f"-c {name} "
 
@@ -68,9 +69,9 @@ def master_option(outcome: up.Outcome) -> str:
 def do_up(args: argparse.Namespace) -> int:
     cluster = status.default_cluster(args.cluster)
     if args.dry_run:
-        return output.print_dry_run(up.dry_run(cluster, _wishes(args)), args)
+        return output.print_dry_run(bring_up.dry_run(cluster, _wishes(args)), args)
     begin = time.monotonic()
-    outcome = up.up(cluster, _wishes(args), output.progress(args))
+    outcome = bring_up.up(cluster, _wishes(args), output.progress(args))
     return _report(outcome, time.monotonic() - begin, args)
 
 
@@ -133,13 +134,13 @@ def do_list(args: argparse.Namespace) -> int:
 def do_exec(args: argparse.Namespace) -> int:
     if not args.remainder:
         raise UsageError("no command is given", "gnt-vcluster exec NODE... -- COMMAND [ARGUMENT...]")
-    nodes = inside.select(args.nodes, status.default_cluster(args.cluster))
-    inside.check_up(*nodes)
+    nodes = on_node.select(args.nodes, status.default_cluster(args.cluster))
+    on_node.check_up(*nodes)
     if len(nodes) == 1 and not args.json:
-        return inside.replace(nodes[0], args.remainder)
+        return on_node.replace(nodes[0], args.remainder)
     results = []
     for node in nodes:
-        done = inside.run_captured(node, args.remainder)
+        done = on_node.run_captured(node, args.remainder)
         results.append({"node": node.name, "status": done.returncode, "stdout": done.stdout, "stderr": done.stderr})
         if not args.json:
             for stream, text in ((sys.stdout, done.stdout), (sys.stderr, done.stderr)):
@@ -153,14 +154,14 @@ def do_exec(args: argparse.Namespace) -> int:
 
 
 def do_shell(args: argparse.Namespace) -> int:
-    return inside.shell(status.find_node(args.node))
+    return on_node.shell(status.find_node(args.node))
 
 
 def do_logs(args: argparse.Namespace) -> int:
     options = ["--follow"] if args.follow else ["--no-pager"] if not sys.stdout.isatty() else []
     options += [f"--lines={args.lines}"] if args.lines else []
     options += ["--output=json"] if args.json else []
-    return inside.journal(status.find_node(args.node), args.daemon, options)
+    return on_node.journal(status.find_node(args.node), args.daemon, options)
 
 
 def do_power(args: argparse.Namespace) -> int:
@@ -300,7 +301,7 @@ def do_run(args: argparse.Namespace) -> int:
     if args.snapshot and (args.nodes or args.instances):
         raise UsageError("--nodes and --instances do not go together with --from", "a snapshot has its own")
     found = snapshots.find(args.snapshot).id if args.snapshot else None
-    return throwaway.run(argv, throwaway.wishes_for(args.nodes, args.instances), found, output.progress(args))
+    return temporary.run(argv, temporary.wishes_for(args.nodes, args.instances), found, output.progress(args))
 
 
 COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {

@@ -18,7 +18,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from ganeti_vc import declare, destroy, up
 from ganeti_vc.base import files
 from ganeti_vc.base.errors import UsageError, VclusterError
 from ganeti_vc.base.process import BASE_ENVIRONMENT, interrupted_by_sigterm
@@ -26,6 +25,7 @@ from ganeti_vc.machine.systemd import connect
 from ganeti_vc.model import config, config_text
 from ganeti_vc.model.config import ClusterConfig
 from ganeti_vc.model.names import GANETI_PYTHON, GANETI_QA, ClusterId
+from ganeti_vc.operations import bring_up, declare, destroy
 from ganeti_vc.output import Progress
 from ganeti_vc.qasuite import XEN_FILE, Result, configuration, junit, results, together
 from ganeti_vc.reconcile import apply
@@ -43,7 +43,7 @@ def _make(cluster: ClusterId, progress: Progress) -> ClusterConfig:
         text = config_text.replace_key(text, "daemons", "rapi", f"-b {made.nodes[0].address}")
         made = config.parse(cluster, text)
         declare.write_config(cluster, text)
-        up.bring_up(made, systemd, progress, up.Outcome(made))
+        bring_up.bring_up(made, systemd, progress, bring_up.Outcome(made))
         for node in made.nodes:
             (node.id.rootdir / "srv/ssh").mkdir(mode=0o700)
             (node.id.rootdir / "boot").mkdir()

@@ -56,7 +56,7 @@ class GanetiConfig:
 
 @dataclass(frozen=True)
 class SeedingConfig:
-    """How seeded nodes and instances look (ganeti_vc/seeding.py)."""
+    """How seeded nodes and instances look (ganeti_vc/operations/seeding.py)."""
 
     groups: tuple[str, ...]
     node_tags: tuple[str, ...]

@@ -19,7 +19,6 @@ import socket
 import sys
 from collections.abc import Sequence
 
-from ganeti_vc import destroy
 from ganeti_vc.base import files
 from ganeti_vc.base.errors import VclusterError
 from ganeti_vc.machine import exchange, freezer
@@ -28,6 +27,7 @@ from ganeti_vc.model import config, names
 from ganeti_vc.model.config import ClusterConfig
 from ganeti_vc.model.names import ClusterId
 from ganeti_vc.node.notify import notify
+from ganeti_vc.operations import destroy
 from ganeti_vc.reconcile import apply, pacing, plan
 from ganeti_vc.reconcile.steps import Step
 

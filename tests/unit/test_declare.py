@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from ganeti_vc import declare
 from ganeti_vc.base.errors import ConfigError
-from ganeti_vc.declare import Wishes
 from ganeti_vc.machine import ganeti
 from ganeti_vc.model import names
 from ganeti_vc.model.addresses import DEFAULT_NETWORKS
 from ganeti_vc.model.names import ClusterId
+from ganeti_vc.operations import declare
+from ganeti_vc.operations.declare import Wishes
 from ganeti_vc.reconcile import apply
 from ganeti_vc.reconcile.state import Initialised, Observed
 from tests.unit.test_plan import CONFIG, NOTHING, after

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from ganeti_vc import inside
 from ganeti_vc.base.errors import UsageError
 from ganeti_vc.model.daemons import DAEMONS, Runs
 from ganeti_vc.model.names import MAX_DEVICE, ClusterId, is_cluster_id, is_host_name
+from ganeti_vc.operations import on_node
 
 ROOT = Path(__file__).parents[2]
 
@@ -38,11 +38,11 @@ def test_host_names(name: str, good: bool) -> None:
 
 
 def test_ranges() -> None:
-    assert inside.expand("node[2-4].x") == ["node2.x", "node3.x", "node4.x"]
-    assert inside.expand("node1") == ["node1"]
+    assert on_node.expand("node[2-4].x") == ["node2.x", "node3.x", "node4.x"]
+    assert on_node.expand("node1") == ["node1"]
     for wrong in ("node[1-", "node[3-1]", "node[a-b]"):
         with pytest.raises(UsageError):
-            inside.expand(wrong)
+            on_node.expand(wrong)
 
 
 def test_table_units_and_hook_agree_on_the_daemons() -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from ganeti_vc import save, up
 from ganeti_vc.base import files
 from ganeti_vc.base.errors import VclusterError
 from ganeti_vc.machine import exchange, freezer, ganeti, snapshots
@@ -20,6 +19,7 @@ from ganeti_vc.machine.systemd import Systemd, connect
 from ganeti_vc.model import config, names
 from ganeti_vc.model.config import ClusterConfig
 from ganeti_vc.model.names import ClusterId, SnapshotId
+from ganeti_vc.operations import bring_up, save
 from ganeti_vc.output import Progress
 from ganeti_vc.reconcile import apply, manager, plan
 
@@ -64,7 +64,7 @@ def dry_run(snapshot: SnapshotId, keep: str, start: bool) -> list[str]:
 
 def restore(
     snapshot: SnapshotId, keep: str, start: bool, progress: Progress, first: Callable[[], None] = lambda: None
-) -> up.Outcome:
+) -> bring_up.Outcome:
     """Make a cluster what it was. `keep`: the name of a snapshot that its present state becomes; may be empty.
 
     `first` is called when nobody else changes clusters any more, before anything is changed, and may refuse.
@@ -82,11 +82,11 @@ def restore(
             made = config.load(cluster)
         else:
             made = _exchange(snapshot, journal, systemd, progress)
-        up.adopt(cluster)
-        outcome = up.Outcome(made, [f"restore {snapshot.name}"])
+        bring_up.adopt(cluster)
+        outcome = bring_up.Outcome(made, [f"restore {snapshot.name}"])
         if keep:
             outcome.changes.append(f"keep the state before as {keep}")
-        (up.bring_up if start else up.prepare)(made, systemd, progress, outcome)
+        (bring_up.bring_up if start else bring_up.prepare)(made, systemd, progress, outcome)
         outcome.master = ganeti.master_of(node.id for node in made.nodes)
         exchange.end(cluster)
         return outcome

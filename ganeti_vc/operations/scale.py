@@ -3,18 +3,18 @@
 
 from __future__ import annotations
 
-from ganeti_vc import declare, seeding, up
 from ganeti_vc.base.errors import VclusterError
-from ganeti_vc.declare import Wishes
 from ganeti_vc.machine import ganeti
 from ganeti_vc.machine.systemd import Systemd, connect
 from ganeti_vc.model import config, config_text
 from ganeti_vc.model.config import ClusterConfig
 from ganeti_vc.model.names import ClusterId
+from ganeti_vc.operations import bring_up, declare, seeding
+from ganeti_vc.operations.bring_up import Outcome
+from ganeti_vc.operations.declare import Wishes
 from ganeti_vc.output import Progress, counted
 from ganeti_vc.reconcile import apply
 from ganeti_vc.reconcile.steps import Discard
-from ganeti_vc.up import Outcome
 
 
 def _with_nodes(cluster: ClusterId, count: int) -> str:
@@ -48,7 +48,7 @@ def scale(cluster: ClusterId, count: int, wishes: Wishes, progress: Progress) ->
     with apply.alone(progress.say), connect() as systemd:
         made, text, _ = scale_plan(cluster, count, wishes.join)
         coming = config.parse(cluster, text)
-        up.check_machine(coming)
+        bring_up.check_machine(coming)
         outcome = Outcome(coming)
         surplus = made.nodes[count:]
         if surplus:
@@ -56,7 +56,7 @@ def scale(cluster: ClusterId, count: int, wishes: Wishes, progress: Progress) ->
         if text != cluster.config_file.read_text():
             declare.write_config(cluster, text)
             outcome.changes.append(f"set nodes = {count}")
-        up.finish(coming, wishes, systemd, progress, outcome)
+        bring_up.finish(coming, wishes, systemd, progress, outcome)
         for node in surplus:
             apply.apply_all([Discard(node.id.rootdir)], systemd)
         return outcome
@@ -71,7 +71,7 @@ def _leave(made: ClusterConfig, coming: ClusterConfig, systemd: Systemd, progres
     if master in surplus:
         raise VclusterError(f"{master.name} is the master and cannot be removed",
                             f"first: gnt-vcluster exec {made.nodes[0].id.name} -- gnt-cluster master-failover")  # fmt: skip
-    up.bring_up(made, systemd, progress, outcome)
+    bring_up.bring_up(made, systemd, progress, outcome)
     known = ganeti.node_names(master)
     leaving = [node for node in reversed(surplus) if node.name in known]
     for node in leaving:

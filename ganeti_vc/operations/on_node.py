@@ -14,7 +14,7 @@ from ganeti_vc.machine import ganeti
 from ganeti_vc.model import config, names
 from ganeti_vc.model.names import ClusterId, NodeId
 from ganeti_vc.node import view
-from ganeti_vc.status import find_node
+from ganeti_vc.operations.status import find_node
 
 _RANGE = re.compile(r"(?P<head>[^\[\]]*)\[(?P<low>[0-9]+)-(?P<high>[0-9]+)\](?P<tail>[^\[\]]*)")
 

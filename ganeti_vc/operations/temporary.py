@@ -16,13 +16,13 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from ganeti_vc import destroy, inside, restore, up
 from ganeti_vc.base.errors import StepFailed, VclusterError
 from ganeti_vc.base.files import remove_empty, try_lock
-from ganeti_vc.declare import Wishes
 from ganeti_vc.model import names
 from ganeti_vc.model.addresses import many_networks
 from ganeti_vc.model.names import ClusterId, NodeId, SnapshotId
+from ganeti_vc.operations import bring_up, destroy, on_node, restore
+from ganeti_vc.operations.declare import Wishes
 from ganeti_vc.output import Progress
 from ganeti_vc.reconcile import apply
 
@@ -109,7 +109,7 @@ def _master(claim: Claim, wishes: Wishes, snapshot: SnapshotId | None, progress:
     else:
         with apply.one_at_a_time(progress.say):
             claim.take()
-        outcome = up.up(claim.cluster, wishes, progress)
+        outcome = bring_up.up(claim.cluster, wishes, progress)
     if outcome.verify_errors:
         raise StepFailed(f"gnt-cluster verify finds: {outcome.verify_errors[0]}", "gnt-vcluster up shows the whole")
     if outcome.master is None:
@@ -138,7 +138,7 @@ def _command(master: NodeId, argv: Sequence[str]) -> int:
     Signals are the command's to deal with: those that somebody sends to us are passed on, but not
     those of the terminal, which it gets anyway. Should we be killed, it is told to end.
     """
-    environment = {**inside.environment(master), VARIABLE: master.cluster.name}
+    environment = {**on_node.environment(master), VARIABLE: master.cluster.name}
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     with _blocked([*_SIGNALS, signal.SIGCHLD]):
         pid = os.posix_spawn(

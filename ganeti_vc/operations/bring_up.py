@@ -11,16 +11,16 @@ import logging
 import shutil
 from dataclasses import dataclass, field
 
-from ganeti_vc import declare, seeding
 from ganeti_vc.base import files
 from ganeti_vc.base.errors import StepFailed, VclusterError
-from ganeti_vc.declare import NO_WISHES, Wishes
 from ganeti_vc.machine import ganeti, network, node_volumes
 from ganeti_vc.machine.systemd import Systemd, connect
 from ganeti_vc.model import config, names
 from ganeti_vc.model.capacity import SPACE, SPACE_PER_NODE
 from ganeti_vc.model.config import ClusterConfig, NodeConfig
 from ganeti_vc.model.names import ClusterId, NodeId
+from ganeti_vc.operations import declare, seeding
+from ganeti_vc.operations.declare import NO_WISHES, Wishes
 from ganeti_vc.output import Progress, counted
 from ganeti_vc.reconcile import apply, manager, pacing, plan
 from ganeti_vc.reconcile.steps import Step
