@@ -31,7 +31,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from ganeti_vc.benchdata import CPU, IDLE, MEMORY, Quantity, Result, Sample, figures
+from ganeti_vc.operations.bench.figures import CPU, IDLE, MEMORY, Quantity, Result, Sample, figures
 from tests.machine import RELEASES, Machine
 
 #: root may log in as root, as upstream's Ganeti wants it; the bridge is for `gnt-cluster verify`.

@@ -7,7 +7,7 @@ import json
 import signal
 import time
 
-from ganeti_vc.benchdata import CPU, IDLE, MEMORY, WALL, Quantity, Result, figures
+from ganeti_vc.operations.bench.figures import CPU, IDLE, MEMORY, WALL, Quantity, Result, figures
 from tests.machine import Machine
 from tests.system.look import difference, fingerprint
 

@@ -9,9 +9,22 @@ from pathlib import Path
 
 import pytest
 
-from ganeti_vc import bench, benchcli, benchdata, benchpage, cli, output
+from ganeti_vc import benchcli, cli, output
 from ganeti_vc.base.errors import UsageError, VclusterError
-from ganeti_vc.benchdata import CPU, IDLE, IDLE_EACH, MEMORY, WALL, Cost, Daemon, Idle, Quantity, Result, Sample
+from ganeti_vc.operations.bench import figures, html_page, measure
+from ganeti_vc.operations.bench.figures import (
+    CPU,
+    IDLE,
+    IDLE_EACH,
+    MEMORY,
+    WALL,
+    Cost,
+    Daemon,
+    Idle,
+    Quantity,
+    Result,
+    Sample,
+)
 
 MIB = 1 << 20
 
@@ -35,15 +48,13 @@ def result(*samples: Sample, ganeti: str = "3.0.2-3", **settings: str) -> Result
 
 
 def test_several_clusters_of_a_size_have_a_median() -> None:
-    found = benchdata.figures(
-        result(sample(10, verify=9), sample(3, verify=2), sample(3, verify=1), sample(3, verify=9))
-    )
+    found = figures.figures(result(sample(10, verify=9), sample(3, verify=2), sample(3, verify=1), sample(3, verify=9)))
     assert found[Quantity("verify", CPU)] == {3: 2, 10: 9}
     assert list(found[Quantity("verify", WALL)]) == [3, 10]
 
 
 def test_idle_is_per_minute_and_helpers_are_no_part_of_a_node() -> None:
-    found = benchdata.figures(result(sample(4)))
+    found = figures.figures(result(sample(4)))
     assert found[Quantity("cluster", IDLE)] == {4: 1.0}
     assert found[Quantity("noded", IDLE_EACH)] == {4: pytest.approx(2.0)}
     assert found[Quantity("helpers", IDLE_EACH)] == {4: pytest.approx(200)}
@@ -52,57 +63,57 @@ def test_idle_is_per_minute_and_helpers_are_no_part_of_a_node() -> None:
 
 
 def test_growth_is_the_power_of_the_number_of_nodes() -> None:
-    square = benchdata.fit({3: 0.9, 10: 10.0, 30: 90.0})
+    square = figures.fit({3: 0.9, 10: 10.0, 30: 90.0})
     assert square and (round(square.factor, 6), round(square.exponent, 6)) == (0.1, 2.0)
     assert str(square) == "N^2.00" and square.at(100) == pytest.approx(1000)
-    constant = benchdata.fit({3: 5.0, 10: 5.0, 30: 5.0})
+    constant = figures.fit({3: 5.0, 10: 5.0, 30: 5.0})
     assert constant and abs(constant.exponent) < 1e-9
     # Between the points: what is above and below cancels out.
-    near = benchdata.fit({1: 1.1, 10: 9.0, 100: 110.0})
+    near = figures.fit({1: 1.1, 10: 9.0, 100: 110.0})
     assert near and 0.95 < near.exponent < 1.05
 
 
 def test_no_growth_without_enough_sizes_or_with_what_could_not_be_measured() -> None:
-    assert benchdata.fit({3: 1.0, 10: 2.0}) is None
-    assert benchdata.fit({3: 0.0, 10: 2.0, 30: 3.0}) is None
-    assert "growth" not in benchdata.table(result(sample(3, verify=1), sample(10, verify=2)))[0]
+    assert figures.fit({3: 1.0, 10: 2.0}) is None
+    assert figures.fit({3: 0.0, 10: 2.0, 30: 3.0}) is None
+    assert "growth" not in figures.table(result(sample(3, verify=1), sample(10, verify=2)))[0]
 
 
 def test_a_row_for_each_quantity() -> None:
-    columns, rows = benchdata.table(result(*(sample(size, verify=size / 10, node_list=0.5) for size in (3, 10, 30))))
+    columns, rows = figures.table(result(*(sample(size, verify=size / 10, node_list=0.5) for size in (3, 10, 30))))
     assert list(columns.values()) == ["What", "Unit", "3 nodes", "10 nodes", "30 nodes", "Growth"]
     assert {"what": "verify", "unit": CPU, "3": "0.300", "10": "1.00", "30": "3.00", "growth": "N^1.00"} in rows
     assert {row["what"]: row["growth"] for row in rows if row["unit"] == CPU}["node-list"] in ("N^0.00", "N^-0.00")
 
 
 def test_a_size_without_the_quantity_is_left_empty() -> None:
-    _, rows = benchdata.table(result(sample(3, verify=1), sample(10)))
+    _, rows = figures.table(result(sample(3, verify=1), sample(10)))
     assert next(row for row in rows if row["what"] == "verify")["10"] == ""
 
 
 @pytest.mark.parametrize(("value", "text"), [(0, "0"), (0.00123, "0.0012"), (0.0456, "0.0456"), (1.234, "1.23"),
                                              (12.34, "12.3"), (123.4, "123"), (1234.5, "1234"), (-1.5, "-1.50")])  # fmt: skip
 def test_three_digits_that_count(value: float, text: str) -> None:
-    assert benchdata.number(value) == text
+    assert figures.number(value) == text
 
 
 def test_two_results_side_by_side() -> None:
     one, two = result(sample(3, verify=2, hbal=1), sample(10, verify=4)), result(sample(3, verify=1), fork_server="no")
-    rows = [row for row in benchdata.compare(one, two) if row["unit"] == CPU]
+    rows = [row for row in figures.compare(one, two) if row["unit"] == CPU]
     assert rows == [{"what": "verify", "unit": CPU, "nodes": 3, "a": 2.0, "b": 1.0, "ratio": 0.5}]
-    assert benchdata.compared_cells(rows)[0] | {"ratio": "0.50", "a": "2.00"} == benchdata.compared_cells(rows)[0]
-    assert benchdata.summary(two).endswith("fork_server = no")
+    assert figures.compared_cells(rows)[0] | {"ratio": "0.50", "a": "2.00"} == figures.compared_cells(rows)[0]
+    assert figures.summary(two).endswith("fork_server = no")
 
 
 def test_nothing_is_divided_by_zero() -> None:
-    rows = benchdata.compare(result(sample(3, verify=0)), result(sample(3, verify=1)))
-    assert rows[0]["ratio"] is None and benchdata.compared_cells(rows)[0]["ratio"] == ""
+    rows = figures.compare(result(sample(3, verify=0)), result(sample(3, verify=1)))
+    assert rows[0]["ratio"] is None and figures.compared_cells(rows)[0]["ratio"] == ""
 
 
 def test_what_is_saved_is_read_again() -> None:
     made = result(sample(3, verify=1), Sample(10, 0, 0.1))
     raw = json.loads(json.dumps({"schema": output.SCHEMA, **made.document()}))
-    assert benchdata.Result.from_document(raw, "file") == made
+    assert figures.Result.from_document(raw, "file") == made
     assert set(raw) == {"schema", "format", "about", "samples", "figures"}
     verify = next(row for row in raw["figures"] if (row["what"], row["unit"]) == ("verify", CPU))
     assert verify == {"what": "verify", "unit": CPU, "values": {"3": 1.0}, "growth": None}
@@ -113,37 +124,37 @@ def test_what_is_saved_is_read_again() -> None:
 )
 def test_what_is_no_benchmark_is_refused(raw: dict[str, object]) -> None:
     with pytest.raises(VclusterError, match=r"^file "):
-        benchdata.Result.from_document(raw, "file")
+        figures.Result.from_document(raw, "file")
 
 
 def test_a_window_without_watchers_is_said() -> None:
-    assert any("0 runs of ganeti-watcher in 30 s" in line for line in benchdata.remarks([result(sample(3))]))
-    assert not any("Growth" in line for line in benchdata.remarks([result(sample(3))]))
+    assert any("0 runs of ganeti-watcher in 30 s" in line for line in figures.remarks([result(sample(3))]))
+    assert not any("Growth" in line for line in figures.remarks([result(sample(3))]))
 
 
 def test_operations_come_in_their_order_with_what_they_need() -> None:
-    assert bench.operations(()) == list(benchdata.OPERATIONS)
-    assert bench.operations(("node-remove", "verify")) == ["create", "verify", "node-add", "node-remove"]
+    assert measure.operations(()) == list(figures.OPERATIONS)
+    assert measure.operations(("node-remove", "verify")) == ["create", "verify", "node-add", "node-remove"]
     with pytest.raises(UsageError, match="nonsense"):
-        bench.operations(("nonsense",))
+        measure.operations(("nonsense",))
 
 
 def test_settings_are_keys_of_the_configuration_file() -> None:
-    assert bench.settings(["fork_server=no", "noded=-d -x=1"]) == {"fork_server": "no", "noded": "-d -x=1"}
+    assert measure.settings(["fork_server=no", "noded=-d -x=1"]) == {"fork_server": "no", "noded": "-d -x=1"}
     for wrong in ("fork_server", "nonsense=1", "nodes=7"):
         with pytest.raises(UsageError, match=wrong.partition("=")[0]):
-            bench.settings([wrong])
+            measure.settings([wrong])
 
 
 def test_the_page_is_complete_in_itself() -> None:
     one = result(*(sample(size, verify=size) for size in (3, 10, 30)))
-    page = benchpage.page([one])
-    assert "N^1.00" in page and "A &lt;CPU&gt;" in page and page.count("<svg") == len(benchdata.UNITS)
+    page = html_page.page([one])
+    assert "N^1.00" in page and "A &lt;CPU&gt;" in page and page.count("<svg") == len(figures.UNITS)
     references = set(re.findall(r'(?:src|href)="([^"#][^"]*)"', page)) | set(re.findall(r"@import|url\(http", page))
     assert references == set(), references
-    assert "<svg" not in benchpage.page([result()])  # before the first cluster
-    both = benchpage.page([one, result(sample(3, verify=1), ganeti="3.1.0")])
-    assert "B/A" in both and "Ganeti 3.1.0" in both and all(colour in both for colour in benchpage.COLOURS)
+    assert "<svg" not in html_page.page([result()])  # before the first cluster
+    both = html_page.page([one, result(sample(3, verify=1), ganeti="3.1.0")])
+    assert "B/A" in both and "Ganeti 3.1.0" in both and all(colour in both for colour in html_page.COLOURS)
 
 
 def test_a_saved_file_that_cannot_be_read(tmp_path: Path) -> None:

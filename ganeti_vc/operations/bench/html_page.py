@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-from ganeti_vc import benchdata
 from ganeti_vc.base.errors import VclusterError
-from ganeti_vc.benchdata import Quantity, Result
+from ganeti_vc.operations.bench import figures
+from ganeti_vc.operations.bench.figures import Quantity, Result
 
 COLUMNS = 4  #: plots side by side
 COLOURS = ("#1f5fa8", "#c2571a")
@@ -55,7 +55,7 @@ def _plot(axes: Any, quantity: Quantity, series: Sequence[Mapping[int, float]]) 
 
     title = [quantity.what]
     for values, colour in zip(series, COLOURS, strict=False):
-        fitted = benchdata.fit(values)
+        fitted = figures.fit(values)
         axes.plot(list(values), list(values.values()), "o" if fitted else "o-", color=colour, markersize=4)
         if fitted:
             axes.plot(list(values), [fitted.at(size) for size in values], "--", color=colour, linewidth=1)
@@ -92,14 +92,14 @@ def _table(columns: Mapping[str, str], rows: Sequence[Mapping[str, object]]) -> 
 def page(results: Sequence[Result]) -> str:
     """The page for one result, or for two side by side."""
     check()
-    found = [benchdata.figures(result) for result in results]
+    found = [figures.figures(result) for result in results]
     body = []
     for result, letter, colour in zip(results, "AB", COLOURS, strict=False):
         mark = f'<b style="color: {colour}">{letter}</b>: ' if len(results) > 1 else ""
-        body.append(f"<p>{mark}{escape(benchdata.summary(result))}; {escape(str(result.about['cpu_model']))}, "
+        body.append(f"<p>{mark}{escape(figures.summary(result))}; {escape(str(result.about['cpu_model']))}, "
                     f"{result.about['memory_mib']} MiB; {escape(str(result.about['begin']))}</p>")  # fmt: skip
-    body += [f"<p>{escape(line)}</p>" for line in benchdata.remarks(results)]
-    for unit, title in benchdata.UNITS.items():
+    body += [f"<p>{escape(line)}</p>" for line in figures.remarks(results)]
+    for unit, title in figures.UNITS.items():
         quantities = [
             quantity for quantity in dict.fromkeys(q for figures in found for q in figures) if quantity.unit == unit
         ]
@@ -107,7 +107,7 @@ def page(results: Sequence[Result]) -> str:
             body.append(f"<h2>{escape(title)}</h2>\n{_plots(quantities, found)}")
     body.append("<h2>Figures</h2>")
     if len(results) > 1:
-        body.append(_table(benchdata.COMPARED, benchdata.compared_cells(benchdata.compare(*results))))
+        body.append(_table(figures.COMPARED, figures.compared_cells(figures.compare(*results))))
     else:
-        body.append(_table(*benchdata.table(results[0])))
+        body.append(_table(*figures.table(results[0])))
     return _PAGE.format(title="What virtual Ganeti clusters cost", body="\n".join(body))
