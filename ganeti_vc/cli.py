@@ -233,15 +233,15 @@ def do_destroy(args: argparse.Namespace) -> int:
 
 
 def do_qa(args: argparse.Namespace) -> int:
-    from ganeti_vc import qa, qasuite
     from ganeti_vc.machine import ganeti
+    from ganeti_vc.operations.qa import runner, suite
 
     begin = time.monotonic()
     junit, log = (Path(name).absolute() if name else None for name in (args.junit, args.log))
     only = args.only.split(",") if args.only else ()
-    qa.check(only)
-    tests = qasuite.runs(ganeti.version(), args.quick, only)
-    found = qa.qa(
+    runner.check(only)
+    tests = suite.runs(ganeti.version(), args.quick, only)
+    found = runner.qa(
         status.default_cluster(args.cluster), tests, args.remainder, args.keep, junit, log, output.progress(args)
     )
     counts = {outcome: sum(result.outcome == outcome for result in found)

@@ -5,9 +5,9 @@ from __future__ import annotations
 
 from xml.etree import ElementTree
 
-from ganeti_vc import qasuite
 from ganeti_vc.model import config
 from ganeti_vc.model.names import ClusterId
+from ganeti_vc.operations.qa import suite
 
 OUTPUT = """\
 SSH command for primary node: ssh -oEscapeChar=none
@@ -29,7 +29,7 @@ ERROR: something
 
 
 def test_results_of_the_suite() -> None:
-    found = list(qasuite.results(OUTPUT))
+    found = list(suite.results(OUTPUT))
     assert [(result.name, result.outcome, round(result.seconds, 1)) for result in found] == [
         ("TestNodeList", "passed", 64.5), ("TestBurnin", "skipped", 0.0),
         ("TestReservedLvs", "not applicable", 0.0), ("TestVerify", "failed", 1.0)]  # fmt: skip
@@ -37,31 +37,29 @@ def test_results_of_the_suite() -> None:
 
 
 def test_what_one_run_skips_and_another_runs_is_not_skipped() -> None:
-    def result(name: str, outcome: str) -> qasuite.Result:
-        return qasuite.Result(name, name.lower(), outcome)
+    def result(name: str, outcome: str) -> suite.Result:
+        return suite.Result(name, name.lower(), outcome)
 
     first = [result("A", "passed"), result("B", "skipped"), result("C", "skipped")]
     second = [result("A", "passed"), result("B", "failed"), result("C", "skipped"), result("D", "skipped")]
-    found = qasuite.together([first, second])
+    found = suite.together([first, second])
     assert [(one.name, one.outcome) for one in found] == [
         ("A", "passed"), ("A", "passed"), ("B", "failed"), ("C", "skipped"), ("D", "skipped")]  # fmt: skip
 
 
 def test_junit_counts_and_shows_failures() -> None:
-    root = ElementTree.fromstring(qasuite.junit(qasuite.results(OUTPUT)))
+    root = ElementTree.fromstring(suite.junit(suite.results(OUTPUT)))
     assert (root.get("tests"), root.get("failures"), root.get("skipped")) == ("4", "1", "2")
     assert "ERROR: something" in (root.findtext("testcase/failure") or "")
 
 
 def test_every_switch_that_is_off_has_a_reason() -> None:
     made = config.parse(ClusterId("qa"), "[cluster]\nnodes = 4\ndomain = qa\n")
-    first, second = (qasuite.configuration(made, tests)["tests"] for tests in qasuite.runs("3.1", quick=False))
+    first, second = (suite.configuration(made, tests)["tests"] for tests in suite.runs("3.1", quick=False))
     assert isinstance(first, dict) and isinstance(second, dict)
     off = {name for name, on in first.items() if not on}
-    apart = {*qasuite.WITH_DISKS, *qasuite.WITH_DISKS_31, *qasuite.BESIDE}
-    assert off == {*qasuite.NOT_RUN, *apart} and apart <= {name for name, on in second.items() if on}
-    assert all(qasuite.NOT_RUN.values())
-    (quick,) = qasuite.runs("3.0", quick=True)
-    assert {name for name, on in quick.items() if on} >= set(qasuite.QUICK) and not set(qasuite.QUICK) & set(
-        qasuite.NOT_RUN
-    )
+    apart = {*suite.WITH_DISKS, *suite.WITH_DISKS_31, *suite.BESIDE}
+    assert off == {*suite.NOT_RUN, *apart} and apart <= {name for name, on in second.items() if on}
+    assert all(suite.NOT_RUN.values())
+    (quick,) = suite.runs("3.0", quick=True)
+    assert {name for name, on in quick.items() if on} >= set(suite.QUICK) and not set(suite.QUICK) & set(suite.NOT_RUN)
