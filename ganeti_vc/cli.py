@@ -257,30 +257,30 @@ def do_qa(args: argparse.Namespace) -> int:
 
 
 def do_doctor(args: argparse.Namespace) -> int:
-    from ganeti_vc import doctor
     from ganeti_vc.machine import sysctl
+    from ganeti_vc.operations.doctor import examine
 
-    fixes: list[doctor.Raise] = []
+    fixes: list[examine.Raise] = []
     progress = output.progress(args)
     with connect() as systemd:
-        report = doctor.examine(systemd, args.nodes, args.instances)
+        report = examine.examine(systemd, args.nodes, args.instances)
         if args.dry_run:
-            wanted = doctor.checked(doctor.raises(report.rows, sysctl.kept()))
+            wanted = examine.checked(examine.raises(report.rows, sysctl.kept()))
             for one in wanted:
                 if one.refused:
                     progress.say(str(one))
-            return output.print_dry_run(doctor.fix_lines(wanted), args)
+            return output.print_dry_run(examine.fix_lines(wanted), args)
         if args.fix:
-            fixes = doctor.fix(report)
+            fixes = examine.fix(report)
             for one in fixes:
                 progress.say(str(one))
             if not fixes:
                 progress.say("there is nothing to raise")
-            report = doctor.examine(systemd, args.nodes, args.instances)
+            report = examine.examine(systemd, args.nodes, args.instances)
     if args.json:
         output.print_json({**report.document(), "fixes": [asdict(one) for one in fixes]})
     else:
-        output.print_listing(doctor.FIELDS, report.table(), args)
+        output.print_listing(examine.FIELDS, report.table(), args)
         sys.stdout.flush()
         progress.say(report.summary())
     if report.failures:

@@ -23,7 +23,7 @@ from ganeti_vc.sandbox import container, debian_trees, forwarding, requirements,
 from ganeti_vc.sandbox.sandboxes import Sandbox
 
 if TYPE_CHECKING:
-    from ganeti_vc.features import Feature
+    from ganeti_vc.operations.doctor.features import Feature
 
 PROGRAM = "/usr/bin/gnt-vcluster"
 

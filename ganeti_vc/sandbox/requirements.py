@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from ganeti_vc.features import Feature
+from ganeti_vc.operations.doctor.features import Feature
 from ganeti_vc.sandbox import container, sandboxes
 
 #: newuidmap and the users of Debian's packages: a sandbox maps 1 to 65535.

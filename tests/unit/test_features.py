@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ganeti_vc.features import module
+from ganeti_vc.operations.doctor.features import module
 
 RELEASE = os.uname().release
 BRIDGE = ("bridge", "CONFIG_BRIDGE")

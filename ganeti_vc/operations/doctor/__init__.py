@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""gnt-vcluster doctor: what the machine can hold."""
