@@ -27,7 +27,7 @@ from pathlib import Path
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from ganeti_vc.output import Progress
+from ganeti_vc.cli.output import Progress
 from ganeti_vc.sandbox.container import Container, Plan, enter, new_group
 from ganeti_vc.sandbox.debian_trees import SUITES, debian
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 from ganeti_vc.base import files
 from ganeti_vc.base.errors import StepFailed, VclusterError
+from ganeti_vc.cli.output import Progress, counted
 from ganeti_vc.machine import ganeti, network, node_volumes
 from ganeti_vc.machine.systemd import Systemd, connect
 from ganeti_vc.model import config, names
@@ -21,7 +22,6 @@ from ganeti_vc.model.config import ClusterConfig, NodeConfig
 from ganeti_vc.model.names import ClusterId, NodeId
 from ganeti_vc.operations import declare, seeding
 from ganeti_vc.operations.declare import NO_WISHES, Wishes
-from ganeti_vc.output import Progress, counted
 from ganeti_vc.reconcile import apply, manager, pacing, plan
 from ganeti_vc.reconcile.steps import Step
 

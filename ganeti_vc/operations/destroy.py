@@ -9,11 +9,11 @@ from collections.abc import Callable
 
 from ganeti_vc.base import files
 from ganeti_vc.base.errors import VclusterError
+from ganeti_vc.cli.output import Progress
 from ganeti_vc.machine import cgroups, snapshots, ssh
 from ganeti_vc.machine.systemd import Systemd, connect
 from ganeti_vc.model import config, names
 from ganeti_vc.model.names import ClusterId
-from ganeti_vc.output import Progress
 from ganeti_vc.reconcile import apply, plan
 from ganeti_vc.reconcile.steps import Discard, ReloadSystemd, Remove, Step, StopUnits
 

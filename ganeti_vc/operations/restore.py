@@ -12,6 +12,7 @@ from dataclasses import replace
 
 from ganeti_vc.base import files
 from ganeti_vc.base.errors import VclusterError
+from ganeti_vc.cli.output import Progress
 from ganeti_vc.machine import exchange, freezer, ganeti, snapshots
 from ganeti_vc.machine.exchange import Journal
 from ganeti_vc.machine.snapshots import About, Snapshot
@@ -20,7 +21,6 @@ from ganeti_vc.model import config, names
 from ganeti_vc.model.config import ClusterConfig
 from ganeti_vc.model.names import ClusterId, SnapshotId
 from ganeti_vc.operations import bring_up, save
-from ganeti_vc.output import Progress
 from ganeti_vc.reconcile import apply, manager, plan
 
 

@@ -16,12 +16,12 @@ from pathlib import Path
 
 from ganeti_vc.base import files
 from ganeti_vc.base.errors import VclusterError
+from ganeti_vc.cli.output import Progress, counted
 from ganeti_vc.machine import freezer, ganeti, snapshots
 from ganeti_vc.machine.snapshots import ABOUT, CONFIG, DATA, About, Snapshot
 from ganeti_vc.model import config, names
 from ganeti_vc.model.config import ClusterConfig
 from ganeti_vc.model.names import NodeId, SnapshotId
-from ganeti_vc.output import Progress, counted
 from ganeti_vc.reconcile import apply, pacing
 
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from ganeti_vc.base.errors import VclusterError
+from ganeti_vc.cli.output import Progress, counted
 from ganeti_vc.machine import ganeti
 from ganeti_vc.machine.systemd import Systemd, connect
 from ganeti_vc.model import config, config_text
@@ -12,7 +13,6 @@ from ganeti_vc.model.names import ClusterId
 from ganeti_vc.operations import bring_up, declare, seeding
 from ganeti_vc.operations.bring_up import Outcome
 from ganeti_vc.operations.declare import Wishes
-from ganeti_vc.output import Progress, counted
 from ganeti_vc.reconcile import apply
 from ganeti_vc.reconcile.steps import Discard
 

@@ -18,12 +18,12 @@ from pathlib import Path
 
 from ganeti_vc.base.errors import StepFailed, VclusterError
 from ganeti_vc.base.files import remove_empty, try_lock
+from ganeti_vc.cli.output import Progress
 from ganeti_vc.model import names
 from ganeti_vc.model.addresses import many_networks
 from ganeti_vc.model.names import ClusterId, NodeId, SnapshotId
 from ganeti_vc.operations import bring_up, destroy, on_node, restore
 from ganeti_vc.operations.declare import Wishes
-from ganeti_vc.output import Progress
 from ganeti_vc.reconcile import apply
 
 #: What the command has in its environment: the name of its cluster.

@@ -25,7 +25,7 @@ from pathlib import Path
 from ganeti_vc.base import files
 from ganeti_vc.base.errors import StepFailed, UsageError, VclusterError
 from ganeti_vc.base.process import reason
-from ganeti_vc.output import Progress
+from ganeti_vc.cli.output import Progress
 from ganeti_vc.sandbox import container, debian_trees
 from ganeti_vc.sandbox.container import TOOLS, Plan
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from ganeti_vc import benchcli, cli, output
 from ganeti_vc.base.errors import UsageError, VclusterError
+from ganeti_vc.cli import bench_commands, main, output
 from ganeti_vc.operations.bench import figures, html_page, measure
 from ganeti_vc.operations.bench.figures import (
     CPU,
@@ -161,4 +161,4 @@ def test_a_saved_file_that_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "text").write_text("text")
     for name, word in (("none", "No such file"), ("text", "no JSON document"), ("", "directory")):
         with pytest.raises(VclusterError, match=f"{tmp_path / name}.*{word}.*--save FILE makes one"):
-            benchcli.do_bench(cli.parse(["bench", "--compare", str(tmp_path / name), "other"]))
+            bench_commands.do_bench(main.parse(["bench", "--compare", str(tmp_path / name), "other"]))

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from ganeti_vc import cli
 from ganeti_vc.base.errors import UsageError
+from ganeti_vc.cli import main
 from ganeti_vc.sandbox.requirements import free, ranges, subordinate
 from ganeti_vc.sandbox.sandboxes import Sandbox, data_directory
 
@@ -38,7 +38,7 @@ def test_a_directory_is_in_the_users_own(monkeypatch: pytest.MonkeyPatch) -> Non
     ],
 )
 def test_the_command_line(argv: list[str], sandbox: str | None, inside: list[str]) -> None:
-    args = cli.parse(argv)
+    args = main.parse(argv)
     assert (args.sandbox, args.argv) == (sandbox, inside)
     assert [*args.argv, *args.behind] == [
         word for word in argv if word not in ("--sandbox", "--sandbox=x") or word in args.behind

@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from ganeti_vc import cli, snapshotcli
 from ganeti_vc.base.errors import VclusterError
+from ganeti_vc.cli import main, snapshot_commands
 from ganeti_vc.machine import exchange, ganeti, snapshots
 from ganeti_vc.machine.exchange import Journal
 from ganeti_vc.machine.snapshots import ABOUT, CONFIG, DATA, About, Snapshot
@@ -205,12 +205,15 @@ def test_a_list_of_nothing_is_an_error_only_where_there_is_no_cluster(
 ) -> None:
     make_snapshot("one", "text")
     for words, out in (([], "one\n"), (["default"], "one\n")):
-        assert snapshotcli.do_snapshot(cli.parse(["snapshot", "list", *words, "--no-headers", "-o", "snapshot"])) == 0
+        assert (
+            snapshot_commands.do_snapshot(main.parse(["snapshot", "list", *words, "--no-headers", "-o", "snapshot"]))
+            == 0
+        )
         assert capsys.readouterr().out == out
     with pytest.raises(VclusterError, match="no cluster lab and no snapshot of it .*snapshot list"):
-        snapshotcli.do_snapshot(cli.parse(["snapshot", "list", "lab"]))
+        snapshot_commands.do_snapshot(main.parse(["snapshot", "list", "lab"]))
     ClusterId("lab").config_file.touch()
-    assert snapshotcli.do_snapshot(cli.parse(["snapshot", "list", "lab", "--json"])) == 0
+    assert snapshot_commands.do_snapshot(main.parse(["snapshot", "list", "lab", "--json"])) == 0
 
 
 @pytest.mark.parametrize(("name", "good"), [("one", True), ("2026-11-21_a.b+c", True), (".one", False), ("-a", False),
@@ -261,11 +264,11 @@ def test_networks_for_many_clusters() -> None:
     ],
 )
 def test_the_command_of_run_is_left_alone(argv: list[str], command: list[str]) -> None:
-    args = cli.parse(argv)
+    args = main.parse(argv)
     assert [*args.words, *args.remainder] == command
 
 
 def test_the_cluster_of_a_snapshot_may_be_left_out() -> None:
     for argv, cluster in ((["one"], None), (["lab", "one"], "lab"), (["lab", "one", "--live"], "lab")):
-        args = cli.parse(["snapshot", "save", *argv])
+        args = main.parse(["snapshot", "save", *argv])
         assert (args.cluster, args.name) == (cluster, "one")

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from ganeti_vc.base.errors import VclusterError
-from ganeti_vc.output import counted
+from ganeti_vc.cli.output import counted
 
 #: What can be measured, in the order in which it is.
 OPERATIONS: Mapping[str, str] = {

@@ -33,6 +33,7 @@ from ganeti_vc import VERSION
 from ganeti_vc.base import files
 from ganeti_vc.base.errors import StepFailed, UsageError
 from ganeti_vc.base.process import BASE_ENVIRONMENT, interrupted_by_sigterm, run
+from ganeti_vc.cli.output import Progress
 from ganeti_vc.machine import cgroups, ganeti
 from ganeti_vc.machine.systemd import Systemd, connect
 from ganeti_vc.model import config, config_text, keys, names
@@ -41,7 +42,6 @@ from ganeti_vc.model.names import ClusterId, NodeId
 from ganeti_vc.node import view
 from ganeti_vc.operations import bring_up, declare, destroy
 from ganeti_vc.operations.bench.figures import HELPERS, NEEDED, OPERATIONS, Cost, Daemon, Idle, Result, Sample
-from ganeti_vc.output import Progress
 from ganeti_vc.reconcile import apply, pacing
 
 #: Keys of the configuration file that are not to be set: the benchmark does.

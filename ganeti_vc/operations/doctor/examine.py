@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ganeti_vc.base.errors import VclusterError
+from ganeti_vc.cli.output import counted
 from ganeti_vc.machine import ganeti, sysctl
 from ganeti_vc.machine.systemd import Systemd
 from ganeti_vc.model import capacity
@@ -15,7 +16,6 @@ from ganeti_vc.model.config import ClusterConfig
 from ganeti_vc.model.names import SYSCTL_FILE, ClusterId
 from ganeti_vc.operations.doctor import features, stocks
 from ganeti_vc.operations.doctor.features import Feature
-from ganeti_vc.output import counted
 from ganeti_vc.reconcile import apply, manager, plan
 
 FIELDS = {

@@ -21,13 +21,13 @@ from pathlib import Path
 from ganeti_vc.base import files
 from ganeti_vc.base.errors import UsageError, VclusterError
 from ganeti_vc.base.process import BASE_ENVIRONMENT, interrupted_by_sigterm
+from ganeti_vc.cli.output import Progress
 from ganeti_vc.machine.systemd import connect
 from ganeti_vc.model import config, config_text
 from ganeti_vc.model.config import ClusterConfig
 from ganeti_vc.model.names import GANETI_PYTHON, GANETI_QA, ClusterId
 from ganeti_vc.operations import bring_up, declare, destroy
 from ganeti_vc.operations.qa.suite import XEN_FILE, Result, configuration, junit, results, together
-from ganeti_vc.output import Progress
 from ganeti_vc.reconcile import apply
 
 BURNIN = Path(GANETI_PYTHON) / "burnin"

@@ -8,9 +8,9 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from ganeti_vc import output
 from ganeti_vc.base import files
 from ganeti_vc.base.errors import UsageError, VclusterError
+from ganeti_vc.cli import output
 from ganeti_vc.operations import status
 from ganeti_vc.operations.bench import figures, html_page, measure
 

@@ -7,9 +7,9 @@ import argparse
 import time
 from collections.abc import Callable
 
-from ganeti_vc import output
 from ganeti_vc.base import files
 from ganeti_vc.base.errors import UsageError, VclusterError
+from ganeti_vc.cli import output
 from ganeti_vc.machine import snapshots
 from ganeti_vc.model import config, names
 from ganeti_vc.operations import restore, save, status

@@ -16,9 +16,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ganeti_vc import output
 from ganeti_vc.base.errors import UsageError, VclusterError
-from ganeti_vc.output import PROGRAM_VARIABLE, Progress
+from ganeti_vc.cli import output
+from ganeti_vc.cli.output import PROGRAM_VARIABLE, Progress
 from ganeti_vc.sandbox import container, debian_trees, forwarding, requirements, sandboxes
 from ganeti_vc.sandbox.sandboxes import Sandbox
 

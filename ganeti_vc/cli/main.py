@@ -13,8 +13,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from ganeti_vc import output, parser, sandboxed, snapshotcli
 from ganeti_vc.base.errors import StepFailed, UsageError, VclusterError
+from ganeti_vc.cli import output, parser, sandbox_commands, snapshot_commands
 from ganeti_vc.machine import snapshots
 from ganeti_vc.machine.systemd import connect
 from ganeti_vc.model import config, names
@@ -289,9 +289,9 @@ def do_doctor(args: argparse.Namespace) -> int:
 
 
 def do_bench(args: argparse.Namespace) -> int:
-    from ganeti_vc import benchcli
+    from ganeti_vc.cli import bench_commands
 
-    return benchcli.do_bench(args)
+    return bench_commands.do_bench(args)
 
 
 def do_run(args: argparse.Namespace) -> int:
@@ -308,7 +308,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "up": do_up, "create": do_create, "status": do_status, "list": do_list, "exec": do_exec, "shell": do_shell,
     "logs": do_logs, "start": do_power, "stop": do_power, "restart": do_power, "scale": do_scale,
     "destroy": do_destroy, "doctor": do_doctor, "qa": do_qa, "bench": do_bench,
-    "snapshot": snapshotcli.do_snapshot, "run": do_run, "sandbox": sandboxed.do_sandbox,
+    "snapshot": snapshot_commands.do_snapshot, "run": do_run, "sandbox": sandbox_commands.do_sandbox,
 }  # fmt: skip
 
 
@@ -340,9 +340,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     logging.basicConfig(format="%(message)s", level=logging.DEBUG if args.debug else logging.WARNING)
     try:
-        box, reason = sandboxed.chosen(args)
+        box, reason = sandbox_commands.chosen(args)
         if box:
-            return sandboxed.through(box, reason, args, args.argv, args.behind)
+            return sandbox_commands.through(box, reason, args, args.argv, args.behind)
         if os.geteuid() == 0:
             view.leave()
         result = COMMANDS[args.command](args)
