@@ -31,7 +31,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from ganeti_vc.operations.bench.figures import CPU, IDLE, MEMORY, Quantity, Result, Sample, figures
+from ganeti_vc.operations.bench.figures import CPU, IDLE, MEMORY, BenchResult, Quantity, Sample, figures
 from tests.machine import RELEASES, Machine
 
 #: root may log in as root, as upstream's Ganeti wants it; the bridge is for `gnt-cluster verify`.
@@ -173,13 +173,13 @@ def creation(order: Order) -> None:
         goal(f"CPU seconds, {nodes} nodes", times, 15, " times less")
 
 
-def benchmark(order: Order, nodes: int, *options: str) -> Result:
+def benchmark(order: Order, nodes: int, *options: str) -> BenchResult:
     """gnt-vcluster bench in a machine."""
     with Machine(order.release) as machine:
         machine.install(order.deb)
         out = in_unit(machine, "gnt-vcluster", "bench", "--json", f"--sizes={nodes}", f"--runs={order.runs}",
                       "--instances-per-node=0", *options)  # fmt: skip
-        return Result.from_document(json.loads(out), "gnt-vcluster bench --json")
+        return BenchResult.from_document(json.loads(out), "gnt-vcluster bench --json")
 
 
 def noded(order: Order) -> None:

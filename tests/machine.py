@@ -27,8 +27,8 @@ from pathlib import Path
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from ganeti_vc.cli.output import Progress
-from ganeti_vc.sandbox.container import Container, Plan, enter, new_group
+from ganeti_vc.base.progress import Progress
+from ganeti_vc.sandbox.container import BootSpec, Container, enter, new_group
 from ganeti_vc.sandbox.debian_trees import SUITES, debian
 
 RELEASES = SUITES
@@ -69,7 +69,7 @@ class Machine:
                 stack.enter_context(tempfile.TemporaryDirectory(prefix=f"{self.name}-", ignore_cleanup_errors=True))
             )
             self.cgroup = stack.enter_context(new_group(self.name))
-            plan = Plan("vctest", work, base, self._memory, self._binds, self._nested)
+            plan = BootSpec("vctest", work, base, self._memory, self._binds, self._nested)
             self.container = stack.enter_context(contextlib.closing(Container(plan, self.cgroup)))
             self.container.start()
             self.container.wait_booted()

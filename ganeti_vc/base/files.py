@@ -3,16 +3,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
-import fcntl
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
 from pathlib import Path
-
-from ganeti_vc.base.errors import VclusterError
 
 
 def read(path: Path) -> str | None:
@@ -101,44 +96,3 @@ def remove_empty(*directories: Path) -> None:
         except OSError as err:
             if err.errno not in (errno.ENOENT, errno.ENOTEMPTY, errno.ENOTDIR, errno.EBUSY):
                 raise
-
-
-@contextlib.contextmanager
-def lock(directory: Path, waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
-    """Hold the lock on one of the package's directories; while another has it, call `waiting` once.
-
-    On the directory itself, so that no lock file is left over. Programs run meanwhile inherit it.
-    """
-    try:
-        fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-        os.set_inheritable(fd, True)
-    except FileNotFoundError:
-        raise VclusterError(f"{directory} is missing", "reinstall the package ganeti-vcluster") from None
-    try:
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            waiting()
-            fcntl.flock(fd, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(fd)
-
-
-@contextlib.contextmanager
-def try_lock(path: Path) -> Iterator[bool]:
-    """Hold the lock on a file or directory if nobody has it; yields whether. A missing one cannot be locked."""
-    try:
-        fd = os.open(path, os.O_RDONLY)
-    except FileNotFoundError:
-        yield False
-        return
-    try:
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-        else:
-            yield True
-    finally:
-        os.close(fd)

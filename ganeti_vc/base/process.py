@@ -3,13 +3,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import shlex
-import signal
 import subprocess
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from ganeti_vc.base.errors import StepFailed
 
@@ -23,31 +21,6 @@ BASE_ENVIRONMENT = {
     "USER": "root",
     "LOGNAME": "root",
 }
-
-
-@contextlib.contextmanager
-def interrupted_by_sigterm() -> Iterator[None]:
-    """SIGTERM raises KeyboardInterrupt, as Ctrl-C does: for what is to be cleared away after either."""
-    previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, previous)
-
-
-@contextlib.contextmanager
-def uninterrupted() -> Iterator[None]:
-    """SIGINT and SIGTERM are acted on when this has ended: around a short call of what no exception may come through."""
-    came: list[int] = []
-    before = {number: signal.signal(number, lambda number, _: came.append(number))
-              for number in (signal.SIGINT, signal.SIGTERM)}  # fmt: skip
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-    for received in came:
-        signal.raise_signal(received)
 
 
 def run(

@@ -11,14 +11,14 @@ from pathlib import Path
 from ganeti_vc.base import files
 from ganeti_vc.base.errors import UsageError, VclusterError
 from ganeti_vc.cli import output
-from ganeti_vc.operations import status
+from ganeti_vc.operations import lookup
 from ganeti_vc.operations.bench import figures, html_page, measure
 
 
-def _saved(name: str) -> figures.Result:
+def _saved(name: str) -> figures.BenchResult:
     hint = "gnt-vcluster bench --save FILE makes one"
     try:
-        return figures.Result.from_document(json.loads(Path(name).read_text()), name)
+        return figures.BenchResult.from_document(json.loads(Path(name).read_text()), name)
     except OSError as err:
         raise VclusterError(f"cannot read {name}: {err.strerror}", hint) from None
     except (ValueError, AttributeError):
@@ -36,9 +36,9 @@ def do_bench(args: argparse.Namespace) -> int:
         cells = figures.compared_cells(rows)
         document: dict[str, object] = {"a": results[0].about, "b": results[1].about, "comparison": rows}
     else:
-        wishes = measure.Wishes(args.sizes, args.instances_per_node, args.runs, measure.operations(args.only), args.idle,
+        wishes = measure.BenchOptions(args.sizes, args.instances_per_node, args.runs, measure.operations(args.only), args.idle,
                               measure.settings(args.setting))  # fmt: skip
-        results = [measure.bench(status.default_cluster(args.cluster), wishes, lambda found: _write_bench([found], args),
+        results = [measure.bench(lookup.default_cluster(args.cluster), wishes, lambda found: _write_bench([found], args),
                                output.progress(args))]  # fmt: skip
         columns, cells = figures.table(results[0])
         document = results[0].document()
@@ -54,7 +54,7 @@ def do_bench(args: argparse.Namespace) -> int:
     return 0
 
 
-def _write_bench(results: Sequence[figures.Result], args: argparse.Namespace) -> None:
+def _write_bench(results: Sequence[figures.BenchResult], args: argparse.Namespace) -> None:
     """The files that are asked for."""
     if args.html:
         files.write(Path(args.html), html_page.page(results))

@@ -13,21 +13,22 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
+from ganeti_vc.base import progress
 from ganeti_vc.base.errors import StepFailed, UsageError, VclusterError
 from ganeti_vc.cli import output, parser, sandbox_commands, snapshot_commands
-from ganeti_vc.machine import snapshots
+from ganeti_vc.machine import config_files, snapshots
 from ganeti_vc.machine.systemd import connect
 from ganeti_vc.model import config, names
 from ganeti_vc.node import view
-from ganeti_vc.operations import bring_up, declare, destroy, on_node, scale, status, temporary
-from ganeti_vc.operations.declare import Wishes
+from ganeti_vc.operations import bring_up, declare, destroy, lookup, on_node, scale, status, temporary
+from ganeti_vc.operations.declare import UpOptions
 from ganeti_vc.sandbox import sandboxes
 
 # Most commands are over sooner than all modules are imported: those of a single command, in it.
 
 
-def _wishes(args: argparse.Namespace) -> Wishes:
-    return Wishes(
+def _wishes(args: argparse.Namespace) -> UpOptions:
+    return UpOptions(
         args.nodes,
         args.instances,
         args.domain,
@@ -45,16 +46,16 @@ def _report(outcome: bring_up.Outcome, seconds: float, args: argparse.Namespace)
     elif not errors:
         cluster = outcome.cluster.id.name
         master = outcome.master.name if outcome.master else "none"
-        nodes = output.counted(len(outcome.cluster.nodes), "node")
+        nodes = progress.counted(len(outcome.cluster.nodes), "node")
         what = "is up" if outcome.changes else "is up already, nothing was changed"
         print(f"Cluster {cluster} {what}: {nodes}, master {master} ({seconds:.0f} s).")
         if args.command == "up" and outcome.changes:
             print(f"""
 Try:
-  {output.program()} exec {master_option(outcome)}master -- gnt-node list
-  {output.program()} shell {outcome.cluster.nodes[0].id.name}
-  {output.program()} status {cluster}
-  {output.program()} logs {outcome.cluster.nodes[0].id.name} -f""")
+  {progress.program()} exec {master_option(outcome)}master -- gnt-node list
+  {progress.program()} shell {outcome.cluster.nodes[0].id.name}
+  {progress.program()} status {cluster}
+  {progress.program()} logs {outcome.cluster.nodes[0].id.name} -f""")
     if errors:
         raise StepFailed(f"gnt-cluster verify finds: {errors[0]}" + (f" and {len(errors) - 1} more" if errors[1:] else ""),
                          f"look at: gnt-vcluster exec {master_option(outcome)}master -- gnt-cluster verify")  # fmt: skip
@@ -67,7 +68,7 @@ def master_option(outcome: bring_up.Outcome) -> str:
 
 
 def do_up(args: argparse.Namespace) -> int:
-    cluster = status.default_cluster(args.cluster)
+    cluster = lookup.default_cluster(args.cluster)
     if args.dry_run:
         return output.print_dry_run(bring_up.dry_run(cluster, _wishes(args)), args)
     begin = time.monotonic()
@@ -76,7 +77,7 @@ def do_up(args: argparse.Namespace) -> int:
 
 
 def do_create(args: argparse.Namespace) -> int:
-    cluster = status.default_cluster(args.cluster)
+    cluster = lookup.default_cluster(args.cluster)
     made = declare.create(cluster, _wishes(args), args.dry_run)
     if args.dry_run:
         return output.print_dry_run([f"write {cluster.config_file}"], args)
@@ -88,12 +89,12 @@ def do_create(args: argparse.Namespace) -> int:
 
 
 def do_status(args: argparse.Namespace) -> int:
-    cluster = status.default_cluster(args.cluster)
+    cluster = lookup.default_cluster(args.cluster)
     live = not args.json and sys.stdout.isatty()
     shown: list[status.NodeStatus] = []
     with connect() as systemd:
         while True:
-            made = config.load_present(cluster)
+            made = config_files.load_present(cluster)
             nodes = status.node_statuses(made, systemd)
             # Memory changes all the time: only a screen that is drawn anew may follow that.
             if live or [replace(node, memory=0) for node in nodes] != shown:
@@ -134,7 +135,7 @@ def do_list(args: argparse.Namespace) -> int:
 def do_exec(args: argparse.Namespace) -> int:
     if not args.remainder:
         raise UsageError("no command is given", "gnt-vcluster exec NODE... -- COMMAND [ARGUMENT...]")
-    nodes = on_node.select(args.nodes, status.default_cluster(args.cluster))
+    nodes = on_node.select(args.nodes, lookup.default_cluster(args.cluster))
     on_node.check_up(*nodes)
     if len(nodes) == 1 and not args.json:
         return on_node.replace(nodes[0], args.remainder)
@@ -154,28 +155,28 @@ def do_exec(args: argparse.Namespace) -> int:
 
 
 def do_shell(args: argparse.Namespace) -> int:
-    return on_node.shell(status.find_node(args.node))
+    return on_node.shell(lookup.find_node(args.node))
 
 
 def do_logs(args: argparse.Namespace) -> int:
     options = ["--follow"] if args.follow else ["--no-pager"] if not sys.stdout.isatty() else []
     options += [f"--lines={args.lines}"] if args.lines else []
     options += ["--output=json"] if args.json else []
-    return on_node.journal(status.find_node(args.node), args.daemon, options)
+    return on_node.journal(lookup.find_node(args.node), args.daemon, options)
 
 
 def do_power(args: argparse.Namespace) -> int:
-    cluster = status.default_cluster(args.what if args.what is None or "." not in args.what else None)
-    if args.what is None or (cluster.name == args.what and config.exists(cluster)):
-        if args.command != "stop" or not config.exists(cluster):
-            config.load(cluster)  # what is wrong with the file must not keep a cluster from being stopped
+    cluster = lookup.default_cluster(args.what if args.what is None or "." not in args.what else None)
+    if args.what is None or (cluster.name == args.what and config_files.exists(cluster)):
+        if args.command != "stop" or not config_files.exists(cluster):
+            config_files.load(cluster)  # what is wrong with the file must not keep a cluster from being stopped
         if args.what is not None and names.NodeId(cluster, args.what).registry_link.is_symlink():
             raise UsageError(f"{args.what} is a cluster and a node", f"systemctl {args.command} {cluster.target}, or "
                              f"{names.NodeId(cluster, args.what).target}")  # fmt: skip
         name, unit, switch = cluster.name, cluster.target, cluster.off_service
     else:
         try:
-            node = status.find_node(args.what)
+            node = lookup.find_node(args.what)
         except VclusterError:
             raise VclusterError(f"there is no cluster and no node {args.what}",
                                 "gnt-vcluster list and status show those there are") from None  # fmt: skip
@@ -198,22 +199,22 @@ def do_power(args: argparse.Namespace) -> int:
 
 
 def do_scale(args: argparse.Namespace) -> int:
-    cluster = status.default_cluster(args.cluster)
+    cluster = lookup.default_cluster(args.cluster)
     if args.dry_run:
         _, _, lines = scale.scale_plan(cluster, args.nodes, args.join)
         return output.print_dry_run(lines, args)
     begin = time.monotonic()
     outcome = scale.scale(
-        cluster, args.nodes, Wishes(join=args.join, shared_key=args.shared_key), output.progress(args)
+        cluster, args.nodes, UpOptions(join=args.join, shared_key=args.shared_key), output.progress(args)
     )
     return _report(outcome, time.monotonic() - begin, args)
 
 
 def do_destroy(args: argparse.Namespace) -> int:
-    cluster = status.default_cluster(args.cluster)
+    cluster = lookup.default_cluster(args.cluster)
     destroy.check_exists(cluster, args.snapshots)
     if args.dry_run:
-        doomed = [one.id for one in snapshots.every(cluster)] if args.snapshots else []
+        doomed = [one.id for one in snapshots.all_snapshots(cluster)] if args.snapshots else []
         return output.print_dry_run(
             [*map(str, destroy.steps(cluster)), *(f"delete {one.directory}" for one in doomed)], args
         )
@@ -223,9 +224,9 @@ def do_destroy(args: argparse.Namespace) -> int:
         if input(f"Destroy the cluster {cluster.name} with all its data ({cluster.directory})? [y/N] ").lower() != "y":
             raise VclusterError("nothing was changed")
     destroy.destroy(cluster, output.progress(args), args.snapshots)
-    if left := snapshots.every(cluster):
+    if left := snapshots.all_snapshots(cluster):
         output.progress(args).say(
-            f"{output.counted(len(left), 'snapshot')} of {cluster.name} kept: gnt-vcluster snapshot list"
+            f"{progress.counted(len(left), 'snapshot')} of {cluster.name} kept: gnt-vcluster snapshot list"
         )
     if args.json:
         output.print_json({"cluster": cluster.name, "destroyed": True})
@@ -242,7 +243,7 @@ def do_qa(args: argparse.Namespace) -> int:
     runner.check(only)
     tests = suite.runs(ganeti.version(), args.quick, only)
     found = runner.qa(
-        status.default_cluster(args.cluster), tests, args.remainder, args.keep, junit, log, output.progress(args)
+        lookup.default_cluster(args.cluster), tests, args.remainder, args.keep, junit, log, output.progress(args)
     )
     counts = {outcome: sum(result.outcome == outcome for result in found)
               for outcome in ("passed", "failed", "not applicable", "skipped")}  # fmt: skip
@@ -258,20 +259,20 @@ def do_qa(args: argparse.Namespace) -> int:
 
 def do_doctor(args: argparse.Namespace) -> int:
     from ganeti_vc.machine import sysctl
-    from ganeti_vc.operations.doctor import examine
+    from ganeti_vc.operations.doctor import examine, raising
 
-    fixes: list[examine.Raise] = []
+    fixes: list[raising.Raise] = []
     progress = output.progress(args)
     with connect() as systemd:
         report = examine.examine(systemd, args.nodes, args.instances)
         if args.dry_run:
-            wanted = examine.checked(examine.raises(report.rows, sysctl.kept()))
+            wanted = raising.checked(raising.raises(report.rows, sysctl.kept()))
             for one in wanted:
                 if one.refused:
                     progress.say(str(one))
-            return output.print_dry_run(examine.fix_lines(wanted), args)
+            return output.print_dry_run(raising.fix_lines(wanted), args)
         if args.fix:
-            fixes = examine.fix(report)
+            fixes = raising.fix(report)
             for one in fixes:
                 progress.say(str(one))
             if not fixes:
@@ -342,7 +343,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         box, reason = sandbox_commands.chosen(args)
         if box:
-            return sandbox_commands.through(box, reason, args, args.argv, args.behind)
+            return sandbox_commands.run_in_sandbox(box, reason, args, args.argv, args.behind)
         if os.geteuid() == 0:
             view.leave()
         result = COMMANDS[args.command](args)

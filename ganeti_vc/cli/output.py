@@ -7,61 +7,14 @@ On a terminal progress is a live line with a bar; elsewhere each finished step i
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
-import os
-import sys
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from ganeti_vc.base.errors import UsageError
+from ganeti_vc.base.progress import Progress
 
 #: Of every JSON document we print; raised when a field changes its meaning or goes away.
 SCHEMA = 1
-
-
-#: How the user has called us, where that is not by our name alone: for what we tell him to type.
-PROGRAM_VARIABLE = "GNT_VCLUSTER"
-
-
-def program() -> str:
-    return os.environ.get(PROGRAM_VARIABLE, "gnt-vcluster")
-
-
-def counted(number: int, what: str) -> str:
-    """1 node, 2 nodes."""
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"
-
-
-class Progress:
-    """Shows the steps of a long command. With `quiet`, nothing."""
-
-    def __init__(self, quiet: bool = False) -> None:
-        self._quiet = quiet
-        self._live = not quiet and sys.stderr.isatty()
-
-    def say(self, text: str) -> None:
-        """One line of information."""
-        if not self._quiet:
-            print(text, file=sys.stderr, flush=True)
-
-    @contextlib.contextmanager
-    def step(self, text: str, total: int = 0) -> Iterator[Callable[..., None]]:
-        """Show a step while it runs. Yields a function to call once for each of `total` parts that is done."""
-        begin = time.monotonic()
-        if self._live:
-            from rich.console import Console
-            from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
-            from rich.progress import Progress as Bar
-
-            columns = [SpinnerColumn(), TextColumn("{task.description}"),
-                       *([BarColumn(bar_width=20), MofNCompleteColumn()] if total else []), TimeElapsedColumn()]  # fmt: skip
-            with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
-                task = bar.add_task(text, total=total or None)
-                yield lambda *_: bar.advance(task)
-        else:
-            yield lambda *_: None
-        self.say(f"{text} ({time.monotonic() - begin:.1f} s)")
 
 
 def print_json(document: Mapping[str, object]) -> None:

@@ -9,7 +9,7 @@ from ganeti_vc import VERSION
 from ganeti_vc.model.daemons import DAEMONS
 from ganeti_vc.operations import seeding
 from ganeti_vc.operations.bench.figures import OPERATIONS as BENCH_OPERATIONS
-from ganeti_vc.operations.bench.figures import SMALLEST as SMALLEST_BENCH
+from ganeti_vc.operations.bench.figures import SMALLEST_SIZE as SMALLEST_BENCH
 from ganeti_vc.sandbox.debian_trees import SUITES
 
 EPILOG = "Documentation: gnt-vcluster(8), ganeti-vcluster.conf(5), ganeti-vcluster(7)."

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""gnt-vcluster at the edge of a sandbox: the commands for sandboxes, and all others through one."""
+"""gnt-vcluster at the edge of a sandbox: the commands for sandboxes, and all others run_in_sandbox one."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ganeti_vc.base.errors import UsageError, VclusterError
+from ganeti_vc.base.progress import PROGRAM_VARIABLE, Progress
 from ganeti_vc.cli import output
-from ganeti_vc.cli.output import PROGRAM_VARIABLE, Progress
-from ganeti_vc.sandbox import container, debian_trees, forwarding, requirements, sandboxes
+from ganeti_vc.sandbox import container, debian_trees, forwarding, life, owner, requirements, sandboxes
 from ganeti_vc.sandbox.sandboxes import Sandbox
 
 if TYPE_CHECKING:
-    from ganeti_vc.operations.doctor.features import Feature
+    from ganeti_vc.model.feature import Feature
 
 PROGRAM = "/usr/bin/gnt-vcluster"
 
@@ -34,7 +34,7 @@ FILES = ("html", "save", "junit", "log")
 
 
 def chosen(args: argparse.Namespace) -> tuple[Sandbox | None, str]:
-    """The sandbox a command goes through, and why, where nobody has said so; None: it works right here."""
+    """The sandbox a command goes run_in_sandbox, and why, where nobody has said so; None: it works right here."""
     if args.sandbox is not None and args.command == "sandbox":
         raise UsageError(
             "--sandbox does not go together with this command", f"gnt-vcluster sandbox {args.action} {args.sandbox}"
@@ -50,7 +50,9 @@ def chosen(args: argparse.Namespace) -> tuple[Sandbox | None, str]:
     return None, ""
 
 
-def through(box: Sandbox, reason: str, args: argparse.Namespace, argv: Sequence[str], behind: Sequence[str]) -> int:
+def run_in_sandbox(
+    box: Sandbox, reason: str, args: argparse.Namespace, argv: Sequence[str], behind: Sequence[str]
+) -> int:
     """Run gnt-vcluster inside; `behind` is what stands behind a `--`, with it."""
     progress = Progress(quiet=getattr(args, "json", False) and not sys.stderr.isatty())
     if reason:
@@ -66,18 +68,18 @@ def through(box: Sandbox, reason: str, args: argparse.Namespace, argv: Sequence[
                 print(f"would {lines[0]}")
             return 0
         check(box)
-        sandboxes.start(box, progress)
+        life.start(box, progress)
         _notice(box, progress)
     variables = {} if reason else {PROGRAM_VARIABLE: f"gnt-vcluster --sandbox={box.name}"}
     wanted = {name: Path(value).absolute() for name in FILES if (value := getattr(args, name, None))}
     if not wanted:
         sys.stdout.flush()
-        line = sandboxes.command(box, [PROGRAM, *argv, *behind], variables)
+        line = life.command(box, [PROGRAM, *argv, *behind], variables)
         os.execvp(line[0], line)
     place = f"/var/tmp/gnt-vcluster-{secrets.token_hex(8)}"
     outside = Path(f"/proc/{box.leader}/root{place}")
     options = [word for name in wanted for word in (f"--{name}", f"{place}/{name}")]
-    line = sandboxes.command(box, [PROGRAM, *argv, *options, *behind], variables)
+    line = life.command(box, [PROGRAM, *argv, *options, *behind], variables)
     outside.mkdir()
     try:
         status = subprocess.run(line).returncode
@@ -98,7 +100,7 @@ def _doctor(box: Sandbox, args: argparse.Namespace, argv: Sequence[str]) -> int:
         capture = subprocess.PIPE if args.json else None
         if not args.json:
             _print(found, args)
-        done = subprocess.run(sandboxes.command(box, [PROGRAM, *argv]), stdout=capture, text=True)
+        done = subprocess.run(life.command(box, [PROGRAM, *argv]), stdout=capture, text=True)
     if args.json:
         inside = json.loads(done.stdout) if done and done.stdout else None
         output.print_json({"rootless": [asdict(one) | {"state": one.state} for one in found], "inside": inside})
@@ -143,7 +145,7 @@ def _row(box: Sandbox) -> dict[str, object]:
         "state": state,
         "system": system,
         "pid": leader or None,
-        "owner": sandboxes.owner(box) if leader else None,
+        "owner": owner.owner_unit(box) if leader else None,
         "memory": _memory(leader) if leader else None,
         "disk": _disk(box.directory),
     }
@@ -175,16 +177,16 @@ def check(box: Sandbox) -> None:
 
 
 def _notice(box: Sandbox, progress: Progress) -> None:
-    if sandboxes.user_manager() and not sandboxes.lingers():
+    if owner.user_manager() and not owner.lingers():
         progress.say("The sandbox ends when you log out. To keep it: sudo loginctl enable-linger; "
-                     f"to have it after a reboot: systemctl --user enable {sandboxes.unit(box)}")  # fmt: skip
+                     f"to have it after a reboot: systemctl --user enable {owner.unit_name(box)}")  # fmt: skip
 
 
 def _start(box: Sandbox, args: argparse.Namespace) -> int:
     progress = output.progress(args)
     if not box.leader:
         check(box)
-    started = sandboxes.start(box, progress, args.suite or "", args.deb or "")
+    started = life.start(box, progress, args.suite or "", args.deb or "")
     if args.json:
         output.print_json(_row(box))
     else:
@@ -194,21 +196,21 @@ def _start(box: Sandbox, args: argparse.Namespace) -> int:
 
 
 def _enter(box: Sandbox, args: argparse.Namespace) -> int:
-    line = sandboxes.command(box, ["bash", "--login"])
+    line = life.command(box, ["bash", "--login"])
     os.execvp(line[0], line)
 
 
 def _exec(box: Sandbox, args: argparse.Namespace) -> int:
     if not args.remainder:
         raise UsageError("no command is given", "gnt-vcluster sandbox exec [NAME] -- COMMAND [ARGUMENT...]")
-    line = sandboxes.command(box, args.remainder)
+    line = life.command(box, args.remainder)
     os.execvp(line[0], line)
 
 
 def _status(box: Sandbox, args: argparse.Namespace) -> int:
     if args.box is not None:
         box.check_exists()
-    rows = [_row(one) for one in (sandboxes.every() if args.box is None else [box])]
+    rows = [_row(one) for one in (sandboxes.all_sandboxes() if args.box is None else [box])]
     if args.json:
         output.print_json({"sandboxes": rows})
     else:
@@ -217,21 +219,21 @@ def _status(box: Sandbox, args: argparse.Namespace) -> int:
 
 
 def _stop(box: Sandbox, args: argparse.Namespace) -> int:
-    stopped = sandboxes.stop(box, output.progress(args))
+    stopped = life.stop(box, output.progress(args))
     if args.json:
         output.print_json({"sandbox": box.name, "stopped": stopped})
     return 0
 
 
 def _remove(box: Sandbox, args: argparse.Namespace) -> int:
-    if not box.directory.exists() and sandboxes.owner(box) == "process":
+    if not box.directory.exists() and owner.owner_unit(box) == "process":
         box.check_exists()
     if not args.yes:
         if not sys.stdin.isatty():
             raise UsageError(f"removing the sandbox {box.name} removes its clusters", "say --yes")
         if input(f"Remove the sandbox {box.name} with all its clusters ({box.directory})? [y/N] ").lower() != "y":
             raise VclusterError("nothing was changed")
-    sandboxes.remove(box, output.progress(args), args.base)
+    life.remove(box, output.progress(args), args.base)
     if args.json:
         output.print_json({"sandbox": box.name, "removed": True})
     return 0

@@ -7,19 +7,19 @@ import argparse
 import time
 from collections.abc import Callable
 
-from ganeti_vc.base import files
+from ganeti_vc.base import locks, progress
 from ganeti_vc.base.errors import UsageError, VclusterError
 from ganeti_vc.cli import output
-from ganeti_vc.machine import snapshots
-from ganeti_vc.model import config, names
-from ganeti_vc.operations import restore, save, status
-from ganeti_vc.reconcile import apply
+from ganeti_vc.machine import config_files, snapshots
+from ganeti_vc.model import names
+from ganeti_vc.operations import lookup, restore, save
+from ganeti_vc.reconcile import locking
 
 
 def _snapshot_of(args: argparse.Namespace, name: str) -> names.SnapshotId:
     if not names.is_snapshot_name(name):
         raise UsageError(f"{name!r} cannot name a snapshot", "use letters, digits and _.+-, at most 64")
-    return status.default_cluster(args.cluster).snapshot(name)
+    return lookup.default_cluster(args.cluster).snapshot(name)
 
 
 def do_save(args: argparse.Namespace) -> int:
@@ -34,7 +34,7 @@ def do_save(args: argparse.Namespace) -> int:
                            "stood_still": round(saved.stood_still, 2)})  # fmt: skip
     else:
         stood_still = f", in which the nodes stood still for {saved.stood_still:.2f} s" if saved.stood_still else ""
-        print(f"Snapshot {snapshot.name} of {snapshot.cluster.name} is saved: {output.counted(about.nodes, 'node')}, "
+        print(f"Snapshot {snapshot.name} of {snapshot.cluster.name} is saved: {progress.counted(about.nodes, 'node')}, "
               f"{about.size / 2**20:.0f} MiB ({seconds:.1f} s{stood_still}).")  # fmt: skip
     return 0
 
@@ -51,17 +51,17 @@ def do_restore(args: argparse.Namespace) -> int:
         output.print_json({**outcome.document(), "snapshot": snapshot.name, "seconds": round(seconds, 1)})
     else:
         print(f"Cluster {snapshot.cluster.name} is what it was in {snapshot.name}: "
-              f"{output.counted(len(outcome.cluster.nodes), 'node')} ({seconds:.1f} s).")  # fmt: skip
+              f"{progress.counted(len(outcome.cluster.nodes), 'node')} ({seconds:.1f} s).")  # fmt: skip
     return 0
 
 
 def do_snapshots(args: argparse.Namespace) -> int:
-    with files.try_lock(names.CONFIG_DIR) as nobody_works:
+    with locks.try_lock(names.CONFIG_DIR) as nobody_works:
         if nobody_works:
             snapshots.clean()
-    cluster = None if args.cluster is None else status.default_cluster(args.cluster)
-    found = snapshots.every(cluster)
-    if cluster and not (found or config.exists(cluster) or cluster.directory.exists()):
+    cluster = None if args.cluster is None else lookup.default_cluster(args.cluster)
+    found = snapshots.all_snapshots(cluster)
+    if cluster and not (found or config_files.exists(cluster) or cluster.directory.exists()):
         raise VclusterError(f"there is no cluster {cluster.name} and no snapshot of it",
                             "gnt-vcluster list and gnt-vcluster snapshot list show those there are")  # fmt: skip
     if args.json:
@@ -76,7 +76,7 @@ def do_delete(args: argparse.Namespace) -> int:
     snapshots.load(snapshot)
     if args.dry_run:
         return output.print_dry_run([f"delete {snapshot.directory}"], args)
-    with apply.alone(output.progress(args).say):
+    with locking.exclusive(output.progress(args).say):
         snapshots.clean()
         snapshots.delete(snapshots.load(snapshot).id)
     if args.json:

@@ -101,7 +101,7 @@ def _remove(*paths: Path) -> None:
             shutil.rmtree(path)
 
 
-def settle(all_of_them: bool) -> None:
+def finish_interrupted(all_of_them: bool) -> None:
     """Finish the exchanges that were interrupted. With `all_of_them` (nobody restores now) give the others up."""
     for place in names.STATE_DIR.glob(".*.restore"):
         cluster = ClusterId(place.name.removeprefix(".").removesuffix(".restore"))

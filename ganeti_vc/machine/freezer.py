@@ -25,7 +25,7 @@ from ganeti_vc.machine import node_disk
 from ganeti_vc.model import names
 from ganeti_vc.model.names import NodeId
 
-LIMIT = 20.0  #: seconds; only a process that waits for a device keeps its group from standing still
+FREEZE_LIMIT = 20.0  #: seconds; only a process that waits for a device keeps its group from standing still
 _THAW = str(names.LIB_DIR / "thaw")
 
 
@@ -78,7 +78,7 @@ def frozen(nodes: Sequence[NodeId]) -> Iterator[None]:
         try:
             for switch in own.values():
                 switch.write_text("1")
-            deadline = time.monotonic() + LIMIT
+            deadline = time.monotonic() + FREEZE_LIMIT
             for node, switch in switches.items():
                 while switch.exists() and not _event(node.control_group, "frozen"):
                     if time.monotonic() > deadline:

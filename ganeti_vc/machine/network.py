@@ -33,7 +33,7 @@ _UNICAST = 1  # RTN_UNICAST
 
 
 @dataclass(frozen=True)
-class Observed:
+class NetworkState:
     """What the kernel has."""
 
     links: frozenset[str]
@@ -90,7 +90,7 @@ def addresses() -> frozenset[Address]:
         return frozenset(address for _, address in _addresses(ip))
 
 
-def observe() -> Observed:
+def observe() -> NetworkState:
     with _netlink() as ip:
         index = {link["index"]: link.get_attr("IFLA_IFNAME") for link in _settled(ip.get_links)}
         addresses = {(index.get(number, "?"), address) for number, address in _addresses(ip)}
@@ -105,7 +105,7 @@ def observe() -> Observed:
                     unreachable.add(network)
                 elif message["type"] == _UNICAST:
                     routes.add((network, index.get(message.get_attr("RTA_OIF"), "?")))
-    return Observed(frozenset(index.values()), frozenset(addresses), frozenset(unreachable), frozenset(routes),
+    return NetworkState(frozenset(index.values()), frozenset(addresses), frozenset(unreachable), frozenset(routes),
                     listening.ports_on_all_addresses())  # fmt: skip
 
 

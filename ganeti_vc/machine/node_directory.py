@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ganeti_vc.base import constants
 from ganeti_vc.model import names
 from ganeti_vc.model.config import ClusterConfig, NodeConfig
 from ganeti_vc.model.daemons import DAEMONS
 from ganeti_vc.model.names import NodeId
-from ganeti_vc.node import fork_client
 
 #: Ganeti's defaults, as seen on a node (view.py).
 FILE_STORAGE = Path("/srv/ganeti/file-storage")
@@ -37,7 +37,7 @@ def defaults_file(config: ClusterConfig, node: NodeConfig) -> str:
     For systemd the last line is none, as it holds no '='; for daemon-util it is where we take over.
     """
     arguments = "".join(f"{daemon.args_key}='{node.daemon_args[daemon.name]}'\n" for daemon in DAEMONS)
-    switch = f"{fork_client.SWITCH}='yes'\n" if config.fork_server else ""
+    switch = f"{constants.FORK_SERVER_SWITCH}='yes'\n" if config.fork_server else ""
     return f"""\
 # Settings of virtual node {node.id.name}. Made by ganeti-vcluster from {node.id.cluster.config_file},
 # whose section [daemons] takes further arguments: changes here are overwritten.

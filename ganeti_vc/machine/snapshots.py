@@ -105,7 +105,7 @@ def check_new(snapshot: SnapshotId) -> None:
                             f"name another, or: gnt-vcluster snapshot delete {cluster} {name}")  # fmt: skip
 
 
-def every(cluster: ClusterId | None = None) -> list[Snapshot]:
+def all_snapshots(cluster: ClusterId | None = None) -> list[Snapshot]:
     """All snapshots, or those of one cluster, the oldest first."""
     found = [
         load(ClusterId(path.parent.name).snapshot(path.name))
@@ -118,7 +118,7 @@ def every(cluster: ClusterId | None = None) -> list[Snapshot]:
 def find(text: str) -> Snapshot:
     """The snapshot that NAME or CLUSTER/NAME means. Raises VclusterError when it is none, or several."""
     cluster, _, name = text.rpartition("/")
-    found = [one for one in every() if one.id.name == name and cluster in ("", one.id.cluster.name)]
+    found = [one for one in all_snapshots() if one.id.name == name and cluster in ("", one.id.cluster.name)]
     if not found:
         raise VclusterError(f"there is no snapshot {text}", "gnt-vcluster snapshot list shows those there are")
     if len(found) > 1:

@@ -20,7 +20,7 @@ from pystemd.dbusexc import DBusBaseError as DBusError
 from pystemd.dbuslib import DBus, apply_signature
 
 from ganeti_vc.base.errors import StepFailed, VclusterError
-from ganeti_vc.base.process import uninterrupted
+from ganeti_vc.base.signals import uninterrupted
 
 _DESTINATION = b"org.freedesktop.systemd1"
 _PATH = b"/org/freedesktop/systemd1"
@@ -187,7 +187,7 @@ class Systemd:
             if job.result not in ("done", "skipped") and "not loaded" not in job.result:
                 raise StepFailed(f"{job.unit} did not stop: {job.result}", f"look at: systemctl status '{job.unit}'")
 
-    def hang_up(self, unit: str) -> None:
+    def reload_by_signal(self, unit: str) -> None:
         """SIGHUP to a unit's main process. No job: one would wait for the manager's own reload, which waits for us."""
         self.call("KillUnit", "ssi", unit, "main", signal.SIGHUP)
 

@@ -43,7 +43,7 @@ CONNECT_TIMEOUT = 5
 #: What can still be shown as a number; the kernel writes "no limit" as one of the largest.
 NO_LIMIT = 1 << 50
 #: No machine of today has more nodes.
-MOST = 1 << 20
+MOST_NODES = 1 << 20
 #: Numbers of nodes that need less than one node less does: they are set up differently. Else more never need less.
 CHEAPER_FROM = (MOND_ON_ALL_UP_TO + 1, FORK_SERVER_FROM)
 
@@ -241,9 +241,9 @@ def _largest(limit: Limit, others: int, present: int, new: Callable[[int], Size]
     def fits(nodes: int) -> bool:
         return others + _total(limit, [new(nodes)]) <= present
 
-    if fits(MOST):
+    if fits(MOST_NODES):
         return None
-    low, high = next((start for start in CHEAPER_FROM if fits(start)), 0), MOST
+    low, high = next((start for start in CHEAPER_FROM if fits(start)), 0), MOST_NODES
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (middle, high) if fits(middle) else (low, middle)
@@ -277,4 +277,4 @@ def rows(
 def first(found: Sequence[Row]) -> Row:
     """The limit that ends a growing cluster first."""
     hard = [row for row in found if not row.limit.soft]
-    return min(hard, key=lambda row: MOST if row.nodes is None else row.nodes)
+    return min(hard, key=lambda row: MOST_NODES if row.nodes is None else row.nodes)

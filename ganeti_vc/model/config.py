@@ -3,9 +3,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import ipaddress
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,12 +11,13 @@ from typing import Any
 
 from configobj import ConfigObj, ConfigObjError, flatten_errors, get_extra_values
 
-from ganeti_vc.base.errors import ConfigError, VclusterError
+from ganeti_vc.base.errors import ConfigError
 from ganeti_vc.model import names
 from ganeti_vc.model.addresses import LARGE_NETWORKS, Address, AddressPlan, Network
 from ganeti_vc.model.config_text import line_of
 from ganeti_vc.model.daemons import DAEMONS
-from ganeti_vc.model.keys import KEYS, SECTION_DOCS, VALIDATOR, configspec, mebibytes
+from ganeti_vc.model.key_checks import VALIDATOR, mebibytes
+from ganeti_vc.model.keys import KEYS, SECTION_DOCS, configspec
 from ganeti_vc.model.names import ClusterId, NodeId
 
 #: With fork_server = auto. Its import costs 0.5 CPU seconds; a start of a node saves 0.35 (noded 0.16, ensure-dirs 0.19).
@@ -355,64 +354,3 @@ def _check_nesting(one: NodeId, two: NodeId, reporter: _Reporter) -> None:
         raise reporter.error("cluster", "domain",
                              f"systemd would put the slice of {long} inside that of {short}",
                              "choose another domain")  # fmt: skip
-
-
-def load(cluster: ClusterId) -> ClusterConfig:
-    """Read the configuration file of a cluster."""
-    try:
-        return parse(cluster, cluster.config_file.read_text())
-    except (OSError, UnicodeDecodeError) as err:
-        if not exists(cluster):
-            raise ConfigError(f"there is no cluster {cluster.name}: {cluster.config_file} does not exist",
-                              f"make it with: gnt-vcluster up {cluster.name}") from None  # fmt: skip
-        reason = err.strerror if isinstance(err, OSError) else f"{err.reason} in UTF-8"
-        raise ConfigError(f"cannot read {cluster.config_file}: {reason}",
-                          "mend it, or move it out of the directory") from None  # fmt: skip
-
-
-def load_present(cluster: ClusterId) -> ClusterConfig:
-    """As load, for what is done to nodes: refused when the names in the file are those of other nodes, or of none of its own."""
-    made = load(cluster)
-    for node in made.nodes:
-        with contextlib.suppress(FileNotFoundError):
-            owner = node.id.registry_link.readlink().parent
-            if owner != cluster.directory:
-                raise key_error(made, "domain", f"the name {node.id.name} belongs to the cluster {owner.name} already",
-                                "give the clusters different domains")  # fmt: skip
-    if not any((node.id.data_dir / "config.data").exists() for node in made.nodes):
-        there = [path.parts[-5] for path in cluster.directory.glob("[!.]*/var/lib/ganeti/config.data")]
-        if there:
-            raise key_error(made, "domain", f"Ganeti's nodes are called {min(there)}, ...",
-                            f"set it back, or: gnt-vcluster destroy {cluster.name}")  # fmt: skip
-    return made
-
-
-def exists(cluster: ClusterId) -> bool:
-    """Whether there is a configuration file, be it a link to nowhere."""
-    return os.path.lexists(cluster.config_file)
-
-
-def declared() -> tuple[ClusterId, ...]:
-    """The clusters that have a configuration file."""
-    found = (path.stem for path in names.CONFIG_DIR.glob("*.conf"))
-    return tuple(ClusterId(name) for name in sorted(found) if names.is_cluster_id(name))
-
-
-def misnamed() -> dict[str, ConfigError]:
-    """What is wrong with configuration files whose names cannot be those of clusters."""
-    found = sorted(path for path in names.CONFIG_DIR.glob("*.conf") if not names.is_cluster_id(path.stem))
-    return {path.stem: ConfigError(f"{path}: {path.stem!r} cannot name a cluster",
-                                   "use small letters, digits and '-', at most 32 characters")
-            for path in found}  # fmt: skip
-
-
-def readable(clusters: Iterable[ClusterId]) -> tuple[list[ClusterConfig], dict[ClusterId, VclusterError]]:
-    """Those of these clusters whose file can be used by itself, and what is wrong with the others."""
-    good: list[ClusterConfig] = []
-    bad: dict[ClusterId, VclusterError] = {}
-    for cluster in clusters:
-        try:
-            good.append(load(cluster))
-        except VclusterError as err:
-            bad[cluster] = err
-    return good, bad

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from ganeti_vc.node.listening import TCP_PORTS, UDP_PORTS
+from ganeti_vc.base.constants import TCP_PORTS, UDP_PORTS
 
 
 class Runs(StrEnum):

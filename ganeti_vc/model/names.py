@@ -13,18 +13,20 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from ganeti_vc.base import constants
+
 CONFIG_DIR = Path("/etc/ganeti-vcluster")
 STATE_DIR = Path("/var/lib/ganeti-vcluster")
 #: Clusters' directories begin with no dot.
 SNAPSHOT_DIR, RUNS_DIR = STATE_DIR / ".snapshots", STATE_DIR / ".runs"
-RUN_DIR = Path("/run/ganeti-vcluster")
+RUN_DIR = Path(constants.RUN_DIR)
 #: NODE -> its node directory, for the `Condition*=` and `EnvironmentFile=` lines of the unit templates.
-REGISTRY_DIR = RUN_DIR / "nodes"
+REGISTRY_DIR = Path(constants.REGISTRY_DIR)
 #: ADDRESS -> its node directory, for the entry command of the cluster's sshd.
 ADDRESSES_DIR = RUN_DIR / "addresses"
 #: NODE -> its node directory, where mond runs although the node is no master candidate: a `Condition*=` line, too.
 MOND_DIR = RUN_DIR / "mond"
-LIB_DIR = Path("/usr/lib/ganeti-vcluster")
+LIB_DIR = Path(constants.LIB_DIR)
 LINK_DIR = Path("/etc/systemd/system")
 UNIT_DIR = Path("/usr/lib/systemd/system")
 SSH_CONFIG_DIR = Path("/etc/ssh/ssh_config.d")
@@ -39,8 +41,6 @@ MANAGER_SOCKET = RUN_DIR / "manager.socket"
 FROZEN = RUN_DIR / "frozen"
 CGROUPS = Path("/sys/fs/cgroup")
 
-#: Ganeti's Python modules, by the link that follows the installed version.
-GANETI_PYTHON = "/usr/share/ganeti/default"
 #: Ganeti's own QA suite (package ganeti-testsuite).
 GANETI_QA = Path("/usr/share/ganeti/testsuite/qa")
 FORK_SERVER_SERVICE = "ganeti-vcluster-forkserver.service"

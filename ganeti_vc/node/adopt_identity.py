@@ -42,7 +42,7 @@ def _join_namespaces(pid: int) -> None:
             os.close(fd)
 
 
-def take(pid: int) -> None:
+def adopt(pid: int) -> None:
     """Be like the process `pid`, in all that a unit can set and that is not refused beforehand."""
     status = status_of(pid)
     _join_cgroup(pid)
@@ -82,7 +82,7 @@ def _flags(pid: int, fd: int) -> int:
     return int(next(line for line in lines if line.startswith("flags:")).split()[1], 8)
 
 
-def take_files(pid: int, program: str) -> None:
+def adopt_files(pid: int, program: str) -> None:
     """Have standard files like those of the process `pid`. A stream to the journal is a new one: nobody can open another's."""
     journal = os.environ.pop("JOURNAL_STREAM", None)
     opened: dict[str, int] = {}
@@ -100,7 +100,7 @@ def take_files(pid: int, program: str) -> None:
         os.close(fd)
 
 
-def give_up_capabilities() -> None:
+def drop_capabilities() -> None:
     """Keep only those of the bounding set, as an exec would do."""
     bounding = int(status_of(os.getpid())["CapBnd"], 16)
     header = struct.pack("Ii", 0x20080522, 0)  # _LINUX_CAPABILITY_VERSION_3

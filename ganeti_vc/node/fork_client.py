@@ -11,28 +11,25 @@ import _socket
 import os
 import sys
 
+from ganeti_vc.base.constants import FORK_SERVER_SOCKET, FORK_SERVER_SWITCH
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-SOCKET = "/run/ganeti-vcluster/forkserver.socket"
-#: In a node's environment when its cluster wants the fork server.
-SWITCH = "GANETI_VCLUSTER_FORK_SERVER"
-#: Ganeti's program that gives directories and files their owners; it runs before a node's daemons.
-ENSURE_DIRS = "/usr/lib/ganeti/ensure-dirs"
 #: Seconds, as in tools/launch-forked.
 ANSWER_LIMIT = 30.0
 
 
 def run(argv: Sequence[str]) -> int | None:
     """Have the fork server run a program in our control group, and wait. Its status, 1 when it was killed; None: run it yourself."""
-    if not os.environ.get(SWITCH):
+    if not os.environ.get(FORK_SERVER_SWITCH):
         return None
-    environment = [f"{key}={value}" for key, value in os.environ.items() if key != SWITCH]
+    environment = [f"{key}={value}" for key, value in os.environ.items() if key != FORK_SERVER_SWITCH]
     connection = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC)
     connection.settimeout(ANSWER_LIMIT)
     try:
-        connection.connect(SOCKET)
+        connection.connect(FORK_SERVER_SOCKET)
         connection.sendall(os.fsencode("\0".join([str(len(argv)), *argv, *environment])))
         answer = connection.recv(1024).decode()
     except TimeoutError:  # it may still come: not beside another one

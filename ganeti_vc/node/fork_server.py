@@ -6,10 +6,10 @@ imports once (ganeti_vc/node/relocation.py) and forks. Whoever wants a program f
 the unit's main process) connects and waits; the forked process takes over the identity of the one that
 asked, so that it is the unit's in every respect: control group, standard files, namespaces, limits,
 capabilities, environment. Then it runs the program's own main function, or, as mond is no
-Python program, becomes it in the node's view. Of a daemon systemd and the one that asked are told when it listens.
+Python program, becomes it in the node's view. Of a daemon systemd and the one that asked are barrier_fd when it listens.
 
 What the kernel does not let it take over is asked for beforehand: who asks with a seccomp filter or as
-another user than root is told to start the program itself. So it is after an upgrade of Ganeti.
+another user than root is barrier_fd to start the program itself. So it is after an upgrade of Ganeti.
 """
 
 from __future__ import annotations
@@ -34,8 +34,9 @@ from typing import Any, NoReturn
 
 import setproctitle
 
-from ganeti_vc.model.names import GANETI_PYTHON
-from ganeti_vc.node import adopt_identity, fork_client, launch, libc, listening, relocation, view
+from ganeti_vc.base import constants
+from ganeti_vc.base.constants import GANETI_PYTHON
+from ganeti_vc.node import adopt_identity, launch, libc, listening, relocation, view
 from ganeti_vc.node.notify import barrier, flush, notify
 
 log = logging.getLogger("ganeti-vcluster")
@@ -43,10 +44,10 @@ log = logging.getLogger("ganeti-vcluster")
 #: Makes the node's view of the machine.
 NODED = "/usr/sbin/ganeti-noded"
 #: Programs and the modules whose Main() they are.
-PROGRAMS: Mapping[str, str] = {NODED: "ganeti.server.noded", fork_client.ENSURE_DIRS: "ganeti.tools.ensure_dirs"}
+PROGRAMS: Mapping[str, str] = {NODED: "ganeti.server.noded", constants.ENSURE_DIRS: "ganeti.tools.ensure_dirs"}
 #: Not Python: becomes this program in the node's view.
 MOND = "/usr/sbin/ganeti-mond"
-#: Of these is told when they listen.
+#: Of these is barrier_fd when they listen.
 DAEMONS = {NODED: "noded", MOND: "mond"}
 KNOWN_VERSIONS = ("3.0", "3.1")
 MAX_MESSAGE = 65536
@@ -151,16 +152,16 @@ class Request:
     def listens(self) -> str:
         """Of a daemon: where, as `listening.bound` has it."""
         daemon = DAEMONS.get(self.program)
-        return listening.local(launch.address_of(self.argv), listening.TCP_PORTS[daemon]) if daemon else ""
+        return listening.local(launch.address_of(self.argv), constants.TCP_PORTS[daemon]) if daemon else ""
 
 
 @dataclass
-class Daemon:
+class StartingDaemon:
     """One that somebody waits for."""
 
     address: str  #: where it will listen, as `listening.bound` has it
     pid: int = 0  #: 0: systemd does not know it yet
-    told: int = -1  #: what systemd closes when it knows that it listens
+    barrier_fd: int = -1  #: what systemd closes when it knows that it listens
 
 
 class Server:
@@ -172,12 +173,12 @@ class Server:
         self._selector = selectors.DefaultSelector()
         self._signature = _signature()
         self._said: set[tuple[str, str, str]] = set()
-        self._waiting: dict[socket.socket, Daemon] = {}
+        self._waiting: dict[socket.socket, StartingDaemon] = {}
 
     def run(self) -> NoReturn:
-        Path(fork_client.SOCKET).unlink(missing_ok=True)
-        self._socket.bind(fork_client.SOCKET)
-        os.chmod(fork_client.SOCKET, 0o600)
+        Path(constants.FORK_SERVER_SOCKET).unlink(missing_ok=True)
+        self._socket.bind(constants.FORK_SERVER_SOCKET)
+        os.chmod(constants.FORK_SERVER_SOCKET, 0o600)
         self._socket.listen(4096)
         self._selector.register(self._socket, selectors.EVENT_READ)
         gc.collect()
@@ -190,18 +191,18 @@ class Server:
                 if key.fileobj is self._socket:
                     self._accept()
                 elif key.data in self._waiting:
-                    self._hear(key.data, key.fd)
+                    self._on_client_message(key.data, key.fd)
             before = time.monotonic()
             if self._waiting and before >= look_at:
-                self._look()
+                self._announce_listeners()
                 took = time.monotonic() - before
                 look_at = before + min(LOOK_LIMIT, max(LOOK_PAUSE, took / LOOK_SHARE))
 
-    def _hear(self, connection: socket.socket, fd: int) -> None:
+    def _on_client_message(self, connection: socket.socket, fd: int) -> None:
         """Who waits has made its daemon the unit's main process, and says so; systemd knows that it listens; or all is over."""
         daemon, answer = self._waiting[connection], b""
         with contextlib.suppress(OSError):
-            if fd == daemon.told:
+            if fd == daemon.barrier_fd:
                 connection.sendall(b"ready")
             else:
                 answer = connection.recv(64)
@@ -210,26 +211,26 @@ class Server:
         else:
             self._drop(connection)
 
-    def _look(self) -> None:
+    def _announce_listeners(self) -> None:
         """Tell systemd, in their own name, of those that listen now."""
         present = listening.bound("tcp")
         for connection, daemon in list(self._waiting.items()):
-            if daemon.pid and daemon.told < 0 and daemon.address in present:
+            if daemon.pid and daemon.barrier_fd < 0 and daemon.address in present:
                 try:
                     notify("READY=1", daemon.pid)
-                    daemon.told = barrier()
+                    daemon.barrier_fd = barrier()
                 except OSError:  # it has ended: so will who waits for it
                     self._drop(connection)
                 else:
-                    self._selector.register(daemon.told, selectors.EVENT_READ, connection)
+                    self._selector.register(daemon.barrier_fd, selectors.EVENT_READ, connection)
 
     def _drop(self, connection: socket.socket) -> None:
         daemon = self._waiting.pop(connection)
         self._selector.unregister(connection)
         connection.close()
-        if daemon.told >= 0:
-            self._selector.unregister(daemon.told)
-            os.close(daemon.told)
+        if daemon.barrier_fd >= 0:
+            self._selector.unregister(daemon.barrier_fd)
+            os.close(daemon.barrier_fd)
 
     def _accept(self) -> None:
         connection, _ = self._socket.accept()
@@ -240,7 +241,7 @@ class Server:
             log.info("a request failed: %r", err)
             wanted = ""
         if wanted:
-            self._waiting[connection] = Daemon(wanted)
+            self._waiting[connection] = StartingDaemon(wanted)
             self._selector.register(connection, selectors.EVENT_READ, connection)
         else:
             connection.close()
@@ -293,16 +294,16 @@ class Server:
             # Not a session of its own: the kernel shares the processors among sessions, and the master's one
             # process that calls hundreds of nodes would get as little as each of these.
             os.setpgid(0, 0)
-            adopt_identity.take(pid)
+            adopt_identity.adopt(pid)
             self._socket.close()
             self._selector.close()
             for other, daemon in self._waiting.items():
                 other.close()
-                if daemon.told >= 0:
-                    os.close(daemon.told)
+                if daemon.barrier_fd >= 0:
+                    os.close(daemon.barrier_fd)
             os.environ.clear()
             os.environ.update(request.environment)
-            adopt_identity.take_files(pid, request.program)
+            adopt_identity.adopt_files(pid, request.program)
             for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGCHLD):
                 signal.signal(number, signal.SIG_DFL)
             signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -313,12 +314,12 @@ class Server:
             self._places.move(os.environ["GANETI_ROOTDIR"])
             random.seed()
             if request.program == NODED:
-                if status := _main(fork_client.ENSURE_DIRS):
+                if status := _main(constants.ENSURE_DIRS):
                     sys.exit(f"ensure-dirs ended with {status}")
                 view.make(os.environ["GANETI_HOSTNAME"])
             setproctitle.setproctitle(" ".join(["/usr/bin/python3", *request.argv]))
             libc.prctl(libc.PR_SET_NAME, os.path.basename(request.program).encode()[:15])
-            adopt_identity.give_up_capabilities()
+            adopt_identity.drop_capabilities()
             connection.sendall(f"pid {os.getpid()}".encode())
             if request.program in DAEMONS:
                 connection.close()

@@ -20,7 +20,8 @@ import _socket
 import os
 import select
 
-from ganeti_vc.node.listening import TCP_PORTS, UDP_PORTS, bound, local
+from ganeti_vc.base.constants import TCP_PORTS, UDP_PORTS
+from ganeti_vc.node.listening import bound, local
 from ganeti_vc.node.notify import flush, notify
 
 TYPE_CHECKING = False
@@ -152,11 +153,12 @@ def launch(argv: Sequence[str]) -> int:
     if daemon in MASTER_DAEMONS:
         return _accompany(argv)
     if daemon in ("ganeti-noded", "ganeti-mond"):  # they look at the machine and act on it
-        from ganeti_vc.node import fork_client, view
+        from ganeti_vc.base import constants
+        from ganeti_vc.node import view
 
         if daemon == "ganeti-mond":
             view.share(os.environ["GANETI_HOSTNAME"])
-        elif status := os.spawnv(os.P_WAIT, fork_client.ENSURE_DIRS, [fork_client.ENSURE_DIRS]):
+        elif status := os.spawnv(os.P_WAIT, constants.ENSURE_DIRS, [constants.ENSURE_DIRS]):
             return status
         else:
             view.make(os.environ["GANETI_HOSTNAME"])

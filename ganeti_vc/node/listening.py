@@ -10,10 +10,6 @@ from __future__ import annotations
 import _socket
 import sys
 
-#: Of Ganeti's daemons (constants.DAEMONS_PORTS), by name without ``ganeti-``.
-TCP_PORTS = {"noded": 1811, "mond": 1815, "rapi": 5080, "metad": 80}
-UDP_PORTS = {"confd": 1814}
-
 _STATES = {"tcp": "0A", "udp": "07"}  # TCP_LISTEN; UDP has only "bound"
 
 

@@ -25,13 +25,9 @@ import os
 import socket
 from collections.abc import Iterator
 
+from ganeti_vc.base.constants import LIB_DIR, MACHINE_DIR, REGISTRY_DIR
 from ganeti_vc.node import libc
 
-REGISTRY = "/run/ganeti-vcluster/nodes"
-LIB_DIR = "/usr/lib/ganeti-vcluster"
-#: Programs that are others on a node: tools/node-NAME says why. Those of the machine stand in MACHINE_DIR then: not
-#: among the package's files, for when one of those is replaced the kernel takes away what is mounted on it.
-MACHINE_DIR = "/run/ganeti-vcluster/machine"
 REPLACED = {
     "systemctl": "/usr/bin/systemctl",
     "socat": "/usr/bin/socat",
@@ -72,7 +68,7 @@ def _bind(source: str, target: str) -> None:
 
 def rootdir_of(node: str) -> str:
     """The node directory. Raises FileNotFoundError when the node is not set up."""
-    return os.readlink(f"{REGISTRY}/{node}")
+    return os.readlink(f"{REGISTRY_DIR}/{node}")
 
 
 def environment(node: str) -> dict[str, str]:

@@ -11,18 +11,18 @@ import logging
 import shutil
 from dataclasses import dataclass, field
 
-from ganeti_vc.base import files
+from ganeti_vc.base import locks
 from ganeti_vc.base.errors import StepFailed, VclusterError
-from ganeti_vc.cli.output import Progress, counted
-from ganeti_vc.machine import ganeti, network, node_volumes
+from ganeti_vc.base.progress import Progress, counted
+from ganeti_vc.machine import config_files, ganeti, ganeti_files, network, node_volumes, seed
 from ganeti_vc.machine.systemd import Systemd, connect
-from ganeti_vc.model import config, names
+from ganeti_vc.model import names
 from ganeti_vc.model.capacity import SPACE, SPACE_PER_NODE
 from ganeti_vc.model.config import ClusterConfig, NodeConfig
 from ganeti_vc.model.names import ClusterId, NodeId
 from ganeti_vc.operations import declare, seeding
-from ganeti_vc.operations.declare import NO_WISHES, Wishes
-from ganeti_vc.reconcile import apply, manager, pacing, plan
+from ganeti_vc.operations.declare import NO_OPTIONS, UpOptions
+from ganeti_vc.reconcile import locking, manager_client, observe, pacing, plan
 from ganeti_vc.reconcile.steps import Step
 
 log = logging.getLogger(__name__)
@@ -56,7 +56,7 @@ class Outcome:
         }
 
 
-def check_machine(made: ClusterConfig, wishes: Wishes = NO_WISHES) -> None:
+def check_machine(made: ClusterConfig, wishes: UpOptions = NO_OPTIONS) -> None:
     """Refuse a disk that is full: Ganeti's jobs do not fail there, they hang. And a kernel that lacks what is asked for."""
     if any(node.volume_group for node in made.nodes):
         node_volumes.check_kernel()
@@ -67,10 +67,10 @@ def check_machine(made: ClusterConfig, wishes: Wishes = NO_WISHES) -> None:
                             "free some, or mount a larger file system there")  # fmt: skip
 
 
-def dry_run(cluster: ClusterId, wishes: Wishes) -> list[str]:
+def dry_run(cluster: ClusterId, wishes: UpOptions) -> list[str]:
     """What `up` would do, a line each."""
     lines = []
-    if config.exists(cluster):
+    if config_files.exists(cluster):
         made = declare.existing_config(cluster, wishes)
     else:
         made, _ = declare.new_config(cluster, wishes)
@@ -80,15 +80,15 @@ def dry_run(cluster: ClusterId, wishes: Wishes) -> list[str]:
 
 
 def steps_for(made: ClusterConfig) -> list[Step]:
-    observed = apply.observe({made.id: made})
+    observed = observe.observe({made.id: made})
     return [*plan.lasting(made, observed), *plan.runtime(made, observed)]
 
 
-def ganeti_steps(made: ClusterConfig, wishes: Wishes) -> list[str]:
+def ganeti_steps(made: ClusterConfig, wishes: UpOptions) -> list[str]:
     """The commands of Ganeti that are still to be run, as far as its files tell."""
     lines = []
     first = made.nodes[0].id
-    if ganeti.master_of(node.id for node in made.nodes) is None:
+    if ganeti_files.master_of(node.id for node in made.nodes) is None:
         lines.append(f"on {first.name}: {' '.join(ganeti.init_command(made))}")
     nodes, instances = _missing(made, wanted_instances(made, wishes))
     if seeding.wanted(wishes.join, nodes, instances):
@@ -101,7 +101,7 @@ def _both(nodes: list[NodeConfig], instances: list[str]) -> str:
     return f"{counted(len(nodes), 'node')} and {counted(len(instances), 'instance')}"
 
 
-def wanted_instances(made: ClusterConfig, wishes: Wishes) -> list[str]:
+def wanted_instances(made: ClusterConfig, wishes: UpOptions) -> list[str]:
     return [name for name, _ in made.instances[: wishes.instances or 0]]
 
 
@@ -117,7 +117,7 @@ def prepare(made: ClusterConfig, systemd: Systemd, progress: Progress, outcome: 
         outcome.changes += [str(step) for step in steps_for(made)]
         if systemd.active_state(names.MANAGER_SERVICE) != "active":
             systemd.start(names.MANAGER_SERVICE)
-        errors = manager.request_reload()
+        errors = manager_client.request_reload()
     for name in ("", made.id.name):
         if name in errors:
             raise StepFailed(errors[name])
@@ -145,7 +145,7 @@ def _interrupted_init(made: ClusterConfig, progress: Progress) -> None:
     first = made.nodes[0].id
     if not made.id.marker.exists():
         return
-    if len((ganeti.ssconf(first, "node_list") or "").split()) > 1:
+    if len((ganeti_files.ssconf(first, "node_list") or "").split()) > 1:
         made.id.marker.unlink()
         return
     progress.say("clearing what an interrupted gnt-cluster init left behind")
@@ -157,7 +157,7 @@ def _interrupted_init(made: ClusterConfig, progress: Progress) -> None:
 
 def initialise(made: ClusterConfig, progress: Progress, outcome: Outcome, passing: bool = False) -> NodeId:
     """`gnt-cluster init` on the first node, unless a node is the master already; `passing`: see ganeti.init. Returns the master."""
-    master = ganeti.master_of(node.id for node in made.nodes)
+    master = ganeti_files.master_of(node.id for node in made.nodes)
     if master is None:
         first = made.nodes[0]
         with progress.step(f"gnt-cluster init on {first.id.name}"):
@@ -200,11 +200,11 @@ def add_instances(wanted: list[str], master: NodeId, progress: Progress, outcome
             advance()
 
 
-def up(cluster: ClusterId, wishes: Wishes, progress: Progress) -> Outcome:
+def up(cluster: ClusterId, wishes: UpOptions, progress: Progress) -> Outcome:
     """From nothing, or from anything between, to a running and verified cluster."""
     ganeti.check_installed()
-    with apply.alone(progress.say), connect() as systemd:
-        if config.exists(cluster):
+    with locking.exclusive(progress.say), connect() as systemd:
+        if config_files.exists(cluster):
             made = declare.existing_config(cluster, wishes)
             check_machine(made, wishes)
             adopt(cluster)
@@ -219,12 +219,12 @@ def up(cluster: ClusterId, wishes: Wishes, progress: Progress) -> Outcome:
 
 def adopt(cluster: ClusterId) -> None:
     """A cluster that a `gnt-vcluster run` left which was killed, and that is asked for, is one like any other."""
-    with files.try_lock(cluster.throwaway) as nobodys:
+    with locks.try_lock(cluster.throwaway) as nobodys:
         if nobodys:
             cluster.throwaway.unlink()
 
 
-def finish(made: ClusterConfig, wishes: Wishes, systemd: Systemd, progress: Progress, outcome: Outcome) -> Outcome:
+def finish(made: ClusterConfig, wishes: UpOptions, systemd: Systemd, progress: Progress, outcome: Outcome) -> Outcome:
     instances = wanted_instances(made, wishes)
     nodes, missing = _missing(made, instances)
     if seeding.wanted(wishes.join, nodes, missing):
@@ -255,9 +255,9 @@ def finish(made: ClusterConfig, wishes: Wishes, systemd: Systemd, progress: Prog
 
 def _missing(made: ClusterConfig, instances: list[str]) -> tuple[list[NodeConfig], list[str]]:
     """Nodes and of these instances what Ganeti does not know yet, as far as its files tell."""
-    master = ganeti.master_of(node.id for node in made.nodes) or made.nodes[0].id
-    known = (ganeti.ssconf(master, "node_list") or "").split()
-    present = set((ganeti.ssconf(master, "instance_list") or "").split())
+    master = ganeti_files.master_of(node.id for node in made.nodes) or made.nodes[0].id
+    known = (ganeti_files.ssconf(master, "node_list") or "").split()
+    present = set((ganeti_files.ssconf(master, "instance_list") or "").split())
     # An uninitialised cluster gets its first node by gnt-cluster init.
     nodes = [node for node in made.nodes if node.id.name not in known and node.id != master]
     return nodes, [name for name in instances if name not in present]
@@ -275,5 +275,5 @@ def _seed(
     with progress.step(f"writing {_both(nodes, instances)}"):
         systemd.stop(master.watcher_timer, master.service("watcher"), master.target)
         ganeti.command(master, str(ganeti.DAEMON_UTIL), "stop-all")
-        seeding.seed(master, seeding.document(made, nodes, instances, shared_key))
+        seed.seed(master, seeding.document(made, nodes, instances, shared_key))
     outcome.changes.append(f"write {_both(nodes, instances)} into {master.data_dir}/config.data")

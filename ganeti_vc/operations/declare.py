@@ -11,18 +11,18 @@ from ipaddress import ip_address
 
 from ganeti_vc.base import files
 from ganeti_vc.base.errors import ConfigError, StepFailed, VclusterError
-from ganeti_vc.machine import ganeti
+from ganeti_vc.machine import config_files, ganeti_files
 from ganeti_vc.model import config, keys
 from ganeti_vc.model.addresses import DEFAULT_NETWORKS, AddressPlan, Network
 from ganeti_vc.model.config import ClusterConfig, key_error
 from ganeti_vc.model.names import ClusterId
-from ganeti_vc.reconcile import apply, manager, plan
+from ganeti_vc.reconcile import observe, refusals
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Wishes:
+class UpOptions:
     """What the options of `up` and `create` ask for; None: not said."""
 
     nodes: int | None = None
@@ -35,16 +35,16 @@ class Wishes:
     networks: tuple[Network, ...] = DEFAULT_NETWORKS  #: to choose from when none is asked for
 
 
-NO_WISHES = Wishes()
+NO_OPTIONS = UpOptions()
 
 
-def new_config(cluster: ClusterId, wishes: Wishes) -> tuple[ClusterConfig, str]:
+def new_config(cluster: ClusterId, wishes: UpOptions) -> tuple[ClusterConfig, str]:
     """A configuration for a cluster that has none yet: checked against everything, not written.
 
     What is not said is chosen: the domain is the cluster's name unless it is `default`, the network
     the first usual one that is free and large enough.
     """
-    others, unreadable = config.readable(other for other in config.declared() if other != cluster)
+    others, unreadable = config_files.readable(other for other in config_files.declared() if other != cluster)
     for other, err in unreadable.items():
         log.warning("left out of the check for overlaps: the cluster %s: %s", other.name, err)
     nodes = 3 if wishes.nodes is None else wishes.nodes
@@ -56,7 +56,7 @@ def new_config(cluster: ClusterId, wishes: Wishes) -> tuple[ClusterConfig, str]:
     own = [str(net) for net in wishes.networks if AddressPlan(net).fits(nodes, instances)]
     networks = [wishes.network] if wishes.network else own or [str(DEFAULT_NETWORKS[-1])]
     problem: ConfigError | None = None
-    observed = apply.observe({})
+    observed = observe.observe({})
     for candidate in networks:
         text = keys.render({**values, "network": candidate})
         try:
@@ -64,7 +64,7 @@ def new_config(cluster: ClusterId, wishes: Wishes) -> tuple[ClusterConfig, str]:
             config.check_against(made, others)
             _check_recorded(made, unreadable)
             _check_cluster_name(made, others)
-            plan.check_host(made, observed)
+            refusals.check_host(made, observed)
         except ConfigError as err:
             # A network of the user's choice is refused; of ours, the next one is tried.
             problem = problem or err
@@ -84,7 +84,7 @@ def new_config(cluster: ClusterId, wishes: Wishes) -> tuple[ClusterConfig, str]:
 def _check_recorded(made: ClusterConfig, clusters: Iterable[ClusterId]) -> None:
     """Refuse networks of clusters whose files cannot be read: Ganeti has recorded the addresses of their nodes."""
     for other in clusters:
-        recorded = ganeti.initialised(other)
+        recorded = ganeti_files.initialised(other)
         for name, address in recorded.nodes.items() if recorded else ():
             for net in made.networks:
                 if ip_address(address) in net:
@@ -102,17 +102,17 @@ def _check_cluster_name(made: ClusterConfig, others: Iterable[ClusterConfig]) ->
         )
 
 
-def _check_instances(made: ClusterConfig, wishes: Wishes) -> None:
+def _check_instances(made: ClusterConfig, wishes: UpOptions) -> None:
     if (wishes.instances or 0) > len(made.instances):
         raise key_error(made, "instances", f"there are names for {len(made.instances)} instances, "
                         f"not for {wishes.instances}", "raise it, then: systemctl reload ganeti-vcluster")  # fmt: skip
 
 
-def existing_config(cluster: ClusterId, wishes: Wishes) -> ClusterConfig:
+def existing_config(cluster: ClusterId, wishes: UpOptions) -> ClusterConfig:
     """The configuration of a cluster that has one; raises ConfigError where the options contradict it."""
-    made = config.load(cluster)
+    made = config_files.load(cluster)
     # The other clusters that can be read: a broken neighbour is its own problem.
-    others = [loaded for other, loaded in manager.read_configs()[0].items() if other != cluster]
+    others = [loaded for other, loaded in config_files.read_configs()[0].items() if other != cluster]
     config.check_against(made, others)
     suffix = made.name.partition(".")[2]
     for option, wish, actual, hint in (
@@ -129,7 +129,7 @@ def existing_config(cluster: ClusterId, wishes: Wishes) -> ClusterConfig:
 
 def check_absent(cluster: ClusterId, who: str) -> None:
     """Raises VclusterError when a cluster that `who` wants to make for itself is there already."""
-    if config.exists(cluster) or cluster.directory.exists():
+    if config_files.exists(cluster) or cluster.directory.exists():
         raise VclusterError(f"the cluster {cluster.name} exists, and {who} makes one of its own",
                             f"name another, or: gnt-vcluster destroy {cluster.name}")  # fmt: skip
 
@@ -141,9 +141,9 @@ def write_config(cluster: ClusterId, text: str) -> None:
         raise StepFailed(f"cannot write {cluster.config_file}: {err.strerror}") from err
 
 
-def create(cluster: ClusterId, wishes: Wishes, dry_run: bool = False) -> ClusterConfig:
+def create(cluster: ClusterId, wishes: UpOptions, dry_run: bool = False) -> ClusterConfig:
     """Write the configuration file of a new cluster, nothing else; with `dry_run`, not even that."""
-    if config.exists(cluster):
+    if config_files.exists(cluster):
         raise ConfigError(f"the cluster {cluster.name} exists already: {cluster.config_file}",
                           f"start it with: gnt-vcluster up {cluster.name}")  # fmt: skip
     made, text = new_config(cluster, wishes)

@@ -10,11 +10,11 @@ from collections.abc import Sequence
 
 from ganeti_vc.base.errors import CannotRun, UsageError, VclusterError
 from ganeti_vc.base.process import BASE_ENVIRONMENT
-from ganeti_vc.machine import ganeti
-from ganeti_vc.model import config, names
+from ganeti_vc.machine import config_files, ganeti_files
+from ganeti_vc.model import names
 from ganeti_vc.model.names import ClusterId, NodeId
 from ganeti_vc.node import view
-from ganeti_vc.operations.status import find_node
+from ganeti_vc.operations.lookup import find_node
 
 _RANGE = re.compile(r"(?P<head>[^\[\]]*)\[(?P<low>[0-9]+)-(?P<high>[0-9]+)\](?P<tail>[^\[\]]*)")
 
@@ -37,9 +37,9 @@ def select(patterns: Sequence[str], cluster: ClusterId) -> list[NodeId]:
     found: list[NodeId] = []
     for pattern in patterns:
         if pattern in ("all", "master"):
-            nodes = [node.id for node in config.load_present(cluster).nodes]
+            nodes = [node.id for node in config_files.load_present(cluster).nodes]
             if pattern == "master":
-                master = ganeti.master_of(nodes)
+                master = ganeti_files.master_of(nodes)
                 if master is None:
                     raise VclusterError(f"the cluster {cluster.name} has no master: it is not initialised",
                                         f"gnt-vcluster up {cluster.name}")  # fmt: skip

@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from ganeti_vc.base import files
+from ganeti_vc.base import locks
 from ganeti_vc.base.errors import VclusterError
-from ganeti_vc.cli.output import Progress
-from ganeti_vc.machine import exchange, freezer, ganeti, snapshots
+from ganeti_vc.base.progress import Progress
+from ganeti_vc.machine import config_files, exchange, freezer, ganeti, ganeti_files, snapshots
 from ganeti_vc.machine.exchange import Journal
 from ganeti_vc.machine.snapshots import About, Snapshot
 from ganeti_vc.machine.systemd import Systemd, connect
@@ -21,7 +21,7 @@ from ganeti_vc.model import config, names
 from ganeti_vc.model.config import ClusterConfig
 from ganeti_vc.model.names import ClusterId, SnapshotId
 from ganeti_vc.operations import bring_up, save
-from ganeti_vc.reconcile import apply, manager, plan
+from ganeti_vc.reconcile import apply, locking, observe, plan, refusals
 
 
 def check(snapshot: SnapshotId) -> tuple[Snapshot, ClusterConfig]:
@@ -32,15 +32,15 @@ def check(snapshot: SnapshotId) -> tuple[Snapshot, ClusterConfig]:
                             f"{ganeti.version()}", "install that version again")  # fmt: skip
     made = config.parse(cluster, found.config.read_text(), source=found.config)
     # The other clusters that can be read: a broken neighbour is its own problem.
-    config.check_against(made, [one for other, one in manager.read_configs()[0].items() if other != cluster])
+    config.check_against(made, [one for other, one in config_files.read_configs()[0].items() if other != cluster])
     # What the nodes have on their disks now is going to be replaced.
-    plan.check_host(made, replace(apply.observe({}), disks={}, volumes={}))
+    refusals.check_host(made, replace(observe.observe({}), disks={}, volumes={}))
     return found, made
 
 
 def _describe_old(cluster: ClusterId, keep: str) -> About:
     """What is known of the present state, which is to become the snapshot `keep`."""
-    if not (config.exists(cluster) and cluster.directory.is_dir()):
+    if not (config_files.exists(cluster) and cluster.directory.is_dir()):
         raise VclusterError(f"the cluster {cluster.name} has nothing to keep", "leave --keep out")
     made = save.check(cluster.snapshot(keep))
     state = "running" if freezer.running(save.members(made)) else "stopped"
@@ -55,7 +55,7 @@ def dry_run(snapshot: SnapshotId, keep: str, start: bool) -> list[str]:
         _describe_old(cluster, keep)
     return [
         f"copy {snapshot.directory} to {cluster.restore_directory}",
-        *(str(step) for step in plan.stopped(cluster, apply.observe({}))),
+        *(str(step) for step in plan.stopped(cluster, observe.observe({}))),
         *([f"move {cluster.directory} to {cluster.snapshot(keep).directory}"] if keep else []),
         f"replace {cluster.directory} and {cluster.config_file}",
         *([f"start {cluster.target}"] if start else []),
@@ -71,15 +71,15 @@ def restore(
     """
     ganeti.check_installed()
     cluster, journal = snapshot.cluster, Journal(snapshot.name, keep)
-    with apply.one_at_a_time(progress.say), connect() as systemd:
+    with locking.one_at_a_time(progress.say), connect() as systemd:
         first()
-        with files.lock(names.STATE_DIR):
+        with locks.lock(names.STATE_DIR):
             resumed = exchange.resume(cluster, journal)
             if not resumed:
-                exchange.settle(all_of_them=True)
+                exchange.finish_interrupted(all_of_them=True)
         if resumed:
             progress.say(f"going on with the restore that was interrupted: {keep} has the state before it")
-            made = config.load(cluster)
+            made = config_files.load(cluster)
         else:
             made = _exchange(snapshot, journal, systemd, progress)
         bring_up.adopt(cluster)
@@ -87,7 +87,7 @@ def restore(
         if keep:
             outcome.changes.append(f"keep the state before as {keep}")
         (bring_up.bring_up if start else bring_up.prepare)(made, systemd, progress, outcome)
-        outcome.master = ganeti.master_of(node.id for node in made.nodes)
+        outcome.master = ganeti_files.master_of(node.id for node in made.nodes)
         exchange.end(cluster)
         return outcome
 
@@ -104,7 +104,7 @@ def _exchange(snapshot: SnapshotId, journal: Journal, systemd: Systemd, progress
         except BaseException:
             exchange.end(cluster)
             raise
-    with progress.step("stopping and replacing the nodes"), files.lock(names.STATE_DIR):
-        apply.apply_all(plan.stopped(cluster, apply.observe({})), systemd)
+    with progress.step("stopping and replacing the nodes"), locks.lock(names.STATE_DIR):
+        apply.apply_all(plan.stopped(cluster, observe.observe({})), systemd)
         exchange.exchange(cluster)
     return made

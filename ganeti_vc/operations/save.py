@@ -14,15 +14,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ganeti_vc.base import files
+from ganeti_vc.base import files, locks
 from ganeti_vc.base.errors import VclusterError
-from ganeti_vc.cli.output import Progress, counted
-from ganeti_vc.machine import freezer, ganeti, snapshots
+from ganeti_vc.base.progress import Progress, counted
+from ganeti_vc.machine import config_files, freezer, ganeti, ganeti_files, snapshots
 from ganeti_vc.machine.snapshots import ABOUT, CONFIG, DATA, About, Snapshot
-from ganeti_vc.model import config, names
+from ganeti_vc.model import names
 from ganeti_vc.model.config import ClusterConfig
 from ganeti_vc.model.names import NodeId, SnapshotId
-from ganeti_vc.reconcile import apply, pacing
+from ganeti_vc.reconcile import locking, pacing
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Saved:
 def check(snapshot: SnapshotId) -> ClusterConfig:
     """Whether a snapshot of this name can be made. Raises VclusterError."""
     cluster = snapshot.cluster
-    made = config.load_present(cluster)
+    made = config_files.load_present(cluster)
     snapshots.check_new(snapshot)
     if not cluster.directory.is_dir():
         raise VclusterError(
@@ -50,7 +50,7 @@ def check(snapshot: SnapshotId) -> ClusterConfig:
 
 def _check_jobs(master: NodeId | None, finished: set[str], live: bool) -> str | None:
     """The job that is not finished, if there is one; raises VclusterError unless the user wants it so."""
-    job = ganeti.unfinished_job(master, finished) if master else None
+    job = ganeti_files.unfinished_job(master, finished) if master else None
     if job and not live:
         raise VclusterError(f"the job {job} is running", "wait for its end, or say --live: then the snapshot has it "
                             "as after a power cut")  # fmt: skip
@@ -74,17 +74,17 @@ def dry_run(snapshot: SnapshotId) -> list[str]:
 def save(snapshot: SnapshotId, live: bool, progress: Progress) -> Saved:
     """Make a snapshot. Raises VclusterError while jobs run, unless `live` is set."""
     cluster = snapshot.cluster
-    with apply.alone(progress.say):
+    with locking.exclusive(progress.say):
         snapshots.clean()
         made = check(snapshot)
         nodes = members(made)
-        master, finished = ganeti.master_of(nodes), set[str]()
+        master, finished = ganeti_files.master_of(nodes), set[str]()
         _check_jobs(master, finished, live)
         snapshots.check_space(snapshots.size(cluster.directory))
         with snapshots.making(snapshot) as partial, contextlib.ExitStack() as stack:
             shutil.copy(cluster.config_file, partial / CONFIG)
             # The manager changes nothing meanwhile.
-            stack.enter_context(files.lock(names.STATE_DIR))
+            stack.enter_context(locks.lock(names.STATE_DIR))
             running = freezer.running(nodes)
             stack.enter_context(
                 progress.step("copying " + ("the nodes, which stand still" if running else "the nodes"))

@@ -4,16 +4,16 @@
 from __future__ import annotations
 
 from ganeti_vc.base.errors import VclusterError
-from ganeti_vc.cli.output import Progress, counted
-from ganeti_vc.machine import ganeti
+from ganeti_vc.base.progress import Progress, counted
+from ganeti_vc.machine import config_files, ganeti, ganeti_files
 from ganeti_vc.machine.systemd import Systemd, connect
 from ganeti_vc.model import config, config_text
 from ganeti_vc.model.config import ClusterConfig
 from ganeti_vc.model.names import ClusterId
 from ganeti_vc.operations import bring_up, declare, seeding
 from ganeti_vc.operations.bring_up import Outcome
-from ganeti_vc.operations.declare import Wishes
-from ganeti_vc.reconcile import apply
+from ganeti_vc.operations.declare import UpOptions
+from ganeti_vc.reconcile import apply, locking
 from ganeti_vc.reconcile.steps import Discard
 
 
@@ -27,7 +27,7 @@ def _with_nodes(cluster: ClusterId, count: int) -> str:
 
 def scale_plan(cluster: ClusterId, count: int, join: str) -> tuple[ClusterConfig, str, list[str]]:
     """The present configuration, the text of the coming one, and what has to be done."""
-    made = config.load(cluster)
+    made = config_files.load(cluster)
     text = _with_nodes(cluster, count)
     coming = config.parse(cluster, text)
     present = {node.id.name for node in made.nodes}
@@ -42,10 +42,10 @@ def scale_plan(cluster: ClusterId, count: int, join: str) -> tuple[ClusterConfig
     return made, text, lines
 
 
-def scale(cluster: ClusterId, count: int, wishes: Wishes, progress: Progress) -> Outcome:
+def scale(cluster: ClusterId, count: int, wishes: UpOptions, progress: Progress) -> Outcome:
     """More or fewer nodes. Surplus nodes leave from the last one on; they must be empty and not the master."""
     ganeti.check_installed()
-    with apply.alone(progress.say), connect() as systemd:
+    with locking.exclusive(progress.say), connect() as systemd:
         made, text, _ = scale_plan(cluster, count, wishes.join)
         coming = config.parse(cluster, text)
         bring_up.check_machine(coming)
@@ -64,7 +64,7 @@ def scale(cluster: ClusterId, count: int, wishes: Wishes, progress: Progress) ->
 
 def _leave(made: ClusterConfig, coming: ClusterConfig, systemd: Systemd, progress: Progress, outcome: Outcome) -> None:
     """`gnt-node remove` for the surplus nodes Ganeti knows, after a look at all of them."""
-    master = ganeti.master_of(node.id for node in made.nodes)
+    master = ganeti_files.master_of(node.id for node in made.nodes)
     if master is None:
         return
     surplus = [node.id for node in made.nodes if node not in coming.nodes]

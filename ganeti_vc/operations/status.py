@@ -7,13 +7,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from ganeti_vc.base.errors import VclusterError
-from ganeti_vc.machine import cgroups, ganeti, network
+from ganeti_vc.machine import cgroups, config_files, ganeti_files, network
 from ganeti_vc.machine.systemd import Systemd
-from ganeti_vc.model import config, names
 from ganeti_vc.model.config import ClusterConfig
 from ganeti_vc.model.daemons import DAEMONS
-from ganeti_vc.model.names import ClusterId, NodeId
-from ganeti_vc.reconcile import pacing
+from ganeti_vc.model.names import NodeId
+from ganeti_vc.operations.lookup import undeclared
 
 NODE_FIELDS = {
     "node": "Node",
@@ -52,9 +51,9 @@ def roles(nodes: Iterable[NodeId], master: NodeId | None) -> dict[str, str]:
     """Role by node name, as the master's ssconf files have it."""
     if master is None:
         return {node.name: "none" for node in nodes}
-    known = set((ganeti.ssconf(master, "node_list") or "").split())
-    offline = set((ganeti.ssconf(master, "offline_nodes") or "").split())
-    candidates = set((ganeti.ssconf(master, "master_candidates") or "").split())
+    known = set((ganeti_files.ssconf(master, "node_list") or "").split())
+    offline = set((ganeti_files.ssconf(master, "offline_nodes") or "").split())
+    candidates = set((ganeti_files.ssconf(master, "master_candidates") or "").split())
     found = {}
     for node in nodes:
         if node == master:
@@ -75,13 +74,13 @@ def memory_of(node: NodeId) -> int:
 
 def node_statuses(made: ClusterConfig, systemd: Systemd, memory: bool = True) -> list[NodeStatus]:
     active = {unit.name for unit in systemd.list_units("ganeti-*@*") if unit.active == "active"}
-    master = ganeti.master_of(node.id for node in made.nodes)
+    master = ganeti_files.master_of(node.id for node in made.nodes)
     role = roles((node.id for node in made.nodes), master)
     addresses = network.addresses()
     found = []
     for node in made.nodes:
         running = [daemon.name for daemon in DAEMONS if node.id.service(daemon.name) in active]
-        expected = ganeti.expected_units(node.id, master)
+        expected = ganeti_files.expected_units(node.id, master)
         missing = [daemon.name for daemon in DAEMONS
                    if node.id.service(daemon.name) in expected and daemon.name not in running]  # fmt: skip
         on = node.id.target in active
@@ -105,14 +104,14 @@ def cluster_rows(systemd: Systemd) -> list[dict[str, object]]:
     """A row per cluster that is declared or has data; one that cannot be used says why."""
     rows: list[dict[str, object]] = []
     nothing: dict[str, object] = dict.fromkeys(CLUSTER_FIELDS)
-    for cluster in config.declared():
+    for cluster in config_files.declared():
         row = {**nothing, "cluster": cluster.name}
         try:
-            made = config.load_present(cluster)
+            made = config_files.load_present(cluster)
         except VclusterError as err:
             row |= {"state": "invalid", "error": str(err)}
         else:
-            master = ganeti.master_of(node.id for node in made.nodes)
+            master = ganeti_files.master_of(node.id for node in made.nodes)
             row |= {
                 "name": made.name,
                 "nodes": len(made.nodes),
@@ -122,47 +121,9 @@ def cluster_rows(systemd: Systemd) -> list[dict[str, object]]:
             }
         rows.append(row)
     rows += [{**nothing, "cluster": name, "state": "invalid", "error": str(err)}
-             for name, err in config.misnamed().items()]  # fmt: skip
+             for name, err in config_files.misnamed().items()]  # fmt: skip
     rows += [{**nothing, "cluster": cluster.name, "state": "undeclared", "error":
               f"{cluster.directory} has data of a cluster without a configuration file "
               f"(put {cluster.config_file} back, or: gnt-vcluster destroy {cluster.name})"}
              for cluster in undeclared()]  # fmt: skip
     return rows
-
-
-def undeclared() -> list[ClusterId]:
-    """Clusters that have data, but no configuration file any more."""
-    found = (ClusterId(path.name) for path in sorted(names.STATE_DIR.glob("[!.]*")) if path.is_dir())
-    return [cluster for cluster in found if not config.exists(cluster)]
-
-
-def all_nodes() -> list[NodeId]:
-    """All nodes of all clusters; of one whose file cannot be read, those systemd has."""
-    found = []
-    for cluster in config.declared():
-        try:
-            found += [node.id for node in config.load_present(cluster).nodes]
-        except VclusterError:
-            found += pacing.members(cluster)  # `status` and `list` say what is wrong with the file
-    return found
-
-
-def find_node(name: str, cluster: ClusterId | None = None) -> NodeId:
-    """The node with this name, or the only one whose name begins with it and a dot; of `cluster` if it has one."""
-    nodes = all_nodes()
-    exact = [node for node in nodes if node.name == name]
-    short = [node for node in nodes if node.name.startswith(f"{name}.")]
-    inside = [node for node in exact + short if node.cluster == cluster]
-    found = inside[:1] or exact or short
-    if not found:
-        raise VclusterError(f"there is no node {name}", "gnt-vcluster status shows the nodes")
-    if len(found) > 1:
-        raise VclusterError(f"{name} could be {' or '.join(node.name for node in found)}", "give the whole name")
-    return found[0]
-
-
-def default_cluster(name: str | None) -> ClusterId:
-    """The cluster meant by a command: the one named, or `default`. Never another, even if it is the only one there is."""
-    if name is not None and not names.is_cluster_id(name):
-        raise VclusterError(f"{name!r} cannot name a cluster", "use small letters, digits and '-', at most 32")
-    return ClusterId("default" if name is None else name)

@@ -7,24 +7,25 @@ on it that lasts as long as the process. So the next `run` can tell what one tha
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import os
 import secrets
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from ganeti_vc.base.errors import StepFailed, VclusterError
-from ganeti_vc.base.files import remove_empty, try_lock
-from ganeti_vc.cli.output import Progress
+from ganeti_vc.base.files import remove_empty
+from ganeti_vc.base.locks import try_lock
+from ganeti_vc.base.progress import Progress
+from ganeti_vc.base.signals import blocked
 from ganeti_vc.model import names
 from ganeti_vc.model.addresses import many_networks
 from ganeti_vc.model.names import ClusterId, NodeId, SnapshotId
 from ganeti_vc.operations import bring_up, destroy, on_node, restore
-from ganeti_vc.operations.declare import Wishes
-from ganeti_vc.reconcile import apply
+from ganeti_vc.operations.declare import UpOptions
+from ganeti_vc.reconcile import locking
 
 #: What the command has in its environment: the name of its cluster.
 VARIABLE = "GANETI_VCLUSTER_NAME"
@@ -39,7 +40,7 @@ class Claim:
         self._fd: int | None = None
 
     def take(self) -> None:
-        """To be called when nobody else changes clusters (apply.alone).
+        """To be called when nobody else changes clusters (locking.exclusive).
 
         Raises VclusterError when the cluster exists, or is another's to throw away.
         """
@@ -69,7 +70,7 @@ class Claim:
 
 def clean(progress: Progress) -> None:
     """Destroy the clusters of those who were killed."""
-    with apply.alone(progress.say):  # one that is being made has its lock by now
+    with locking.exclusive(progress.say):  # one that is being made has its lock by now
         dead = [path for path in sorted(names.RUNS_DIR.glob("*")) if _is_free(path)]
     for path in dead:
         cluster = ClusterId(path.name)
@@ -87,7 +88,7 @@ def _is_free(path: Path) -> bool:
         return free
 
 
-def run(argv: Sequence[str], wishes: Wishes, snapshot: SnapshotId | None, progress: Progress) -> int:
+def run(argv: Sequence[str], wishes: UpOptions, snapshot: SnapshotId | None, progress: Progress) -> int:
     """Run a command on the master of a new cluster, or of one that is restored. Returns its exit status."""
     clean(progress)
     # Without a '-', for which systemd would make a slice that is left over.
@@ -102,12 +103,12 @@ def run(argv: Sequence[str], wishes: Wishes, snapshot: SnapshotId | None, progre
         claim.end(progress)
 
 
-def _master(claim: Claim, wishes: Wishes, snapshot: SnapshotId | None, progress: Progress) -> NodeId:
+def _master(claim: Claim, wishes: UpOptions, snapshot: SnapshotId | None, progress: Progress) -> NodeId:
     """Bring the cluster up. Returns its master."""
     if snapshot:
         outcome = restore.restore(snapshot, "", True, progress, first=claim.take)
     else:
-        with apply.one_at_a_time(progress.say):
+        with locking.one_at_a_time(progress.say):
             claim.take()
         outcome = bring_up.up(claim.cluster, wishes, progress)
     if outcome.verify_errors:
@@ -118,18 +119,9 @@ def _master(claim: Claim, wishes: Wishes, snapshot: SnapshotId | None, progress:
     return outcome.master
 
 
-def wishes_for(nodes: int | None, instances: int | None) -> Wishes:
+def wishes_for(nodes: int | None, instances: int | None) -> UpOptions:
     """What to ask `up` for: there may be many such clusters at the same time."""
-    return Wishes(nodes, instances, networks=tuple(many_networks(nodes or 3, max(10, instances or 0))))
-
-
-@contextlib.contextmanager
-def _blocked(signals: Sequence[signal.Signals]) -> Iterator[None]:
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    return UpOptions(nodes, instances, networks=tuple(many_networks(nodes or 3, max(10, instances or 0))))
 
 
 def _command(master: NodeId, argv: Sequence[str]) -> int:
@@ -140,7 +132,7 @@ def _command(master: NodeId, argv: Sequence[str]) -> int:
     """
     environment = {**on_node.environment(master), VARIABLE: master.cluster.name}
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    with _blocked([*_SIGNALS, signal.SIGCHLD]):
+    with blocked([*_SIGNALS, signal.SIGCHLD]):
         pid = os.posix_spawn(
             "/usr/bin/setpriv", ["setpriv", "--pdeathsig", "TERM", *master.enter, *argv], environment,
             setsigmask=[], setsigdef=[signal.SIGPIPE, signal.SIGXFSZ],

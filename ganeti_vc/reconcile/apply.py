@@ -3,86 +3,25 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from ganeti_vc.base import files
 from ganeti_vc.base.errors import StepFailed
 from ganeti_vc.base.process import run
-from ganeti_vc.machine import exchange, ganeti, hosts, network, node_directory, node_disk, node_volumes, ssh
+from ganeti_vc.machine import (
+    hosts,
+    network,
+    node_disk,
+    node_volumes,
+    ssh,
+)
 from ganeti_vc.machine.systemd import Systemd
 from ganeti_vc.model import names
-from ganeti_vc.model.config import ClusterConfig
-from ganeti_vc.model.names import ClusterId, NodeId
+from ganeti_vc.model.names import NodeId
 from ganeti_vc.node import view
 from ganeti_vc.reconcile import steps
-from ganeti_vc.reconcile.state import Ledger, Observed
-
-
-def _links(configs: Mapping[ClusterId, ClusterConfig]) -> dict[Path, str]:
-    found = [
-        names.LINK_DIR / "multi-user.target.wants" / names.ALL_TARGET,
-        *names.LINK_DIR.glob(f"{names.ALL_TARGET}.wants/*"),
-        *names.LINK_DIR.glob("ganeti-vcluster@*.target.wants/*"),
-        *names.LINK_DIR.glob("ganeti-vnode@*.target.requires/*"),
-        *names.REGISTRY_DIR.glob("*"),
-        *names.ADDRESSES_DIR.glob("*"),
-        *names.MOND_DIR.glob("*"),
-        *(path for config in configs.values() for path in node_directory.links(config)),
-    ]
-    return {path: os.readlink(path) for path in found if path.is_symlink()}
-
-
-def _contents(paths: Iterable[Path]) -> dict[Path, tuple[str, int]]:
-    found = {}
-    for path in paths:
-        text = files.read(path)
-        if text is not None:
-            found[path] = (text, path.stat().st_mode & 0o777)
-    return found
-
-
-def observe(configs: Mapping[ClusterId, ClusterConfig]) -> Observed:
-    """What is there of, or in the way of, these clusters and any others that left a trace."""
-    ledgers = {
-        ClusterId(path.stem): Ledger.from_json(path.read_text()) for path in (names.RUN_DIR / "clusters").glob("*.json")
-    }
-    host_keys = ssh.host_keys() if configs else ()
-    paths = [
-        *names.LINK_DIR.glob("ganeti-watcher@*.timer.d/interval.conf"),
-        *names.SSH_CONFIG_DIR.glob("ganeti-vcluster-*.conf"),
-        *ssh.SSH_RUN_DIR.glob("*/*"),
-    ]
-    for config in configs.values():
-        paths += node_directory.files(config)
-        paths += (path for node in config.nodes for path in node_directory.hardware_paths(node.id))
-        paths.append(ssh.known_hosts(config.id))
-    return Observed(
-        network=network.observe(),
-        hosts=files.read(names.HOSTS_FILE) or "",
-        ledgers=ledgers,
-        files=_contents(paths),
-        links=_links(configs),
-        directories=frozenset(
-            path for config in configs.values() for path in node_directory.directories(config) if path.is_dir()
-        ),
-        keys=frozenset(
-            cluster
-            for cluster in configs
-            if ssh.private_key(cluster).exists() and ssh.authorized_keys(cluster).exists()
-        ),
-        host_keys=host_keys,
-        known_hosts={config.id: ssh.known_hosts_file(config, host_keys) for config in configs.values()},
-        use_pam=ssh.root_is_locked(),
-        insecure=ssh.insecure_directories(),
-        user_namespace=Path("/proc/self/uid_map").read_text().split() != ["0", "0", "4294967295"],
-        disks=node_disk.observe(),
-        volumes=node_volumes.observe(),
-        initialised={cluster: found for cluster in configs if (found := ganeti.initialised(cluster))},
-    )
 
 
 def _show_hardware(node: NodeId, path: Path, text: str | None) -> None:
@@ -114,20 +53,6 @@ def _stop(systemd: Systemd, units: tuple[str, ...], patterns: tuple[str, ...]) -
     systemd.stop(*(unit.name for unit in loaded if unit.active != "inactive"))
     for unit in loaded:
         systemd.reset_failed(unit.name)
-
-
-def one_at_a_time(say: Callable[[str], None]) -> contextlib.AbstractContextManager[None]:
-    """Only one command at a time changes clusters on a machine; the next one says so and waits."""
-    return files.lock(names.CONFIG_DIR, lambda: say("waiting for another gnt-vcluster to end"))
-
-
-@contextlib.contextmanager
-def alone(say: Callable[[str], None]) -> Iterator[None]:
-    """The same, after what a `snapshot restore` that was killed has left is dealt with."""
-    with one_at_a_time(say):
-        with files.lock(names.STATE_DIR):
-            exchange.settle(all_of_them=True)
-        yield
 
 
 def apply(step: steps.Step, systemd: Systemd) -> None:
@@ -191,7 +116,7 @@ def apply(step: steps.Step, systemd: Systemd) -> None:
             systemd.reload()
         case steps.ReloadSshd(cluster):
             if systemd.active_state(cluster.sshd_service) == "active":
-                systemd.hang_up(cluster.sshd_service)
+                systemd.reload_by_signal(cluster.sshd_service)
 
 
 def apply_all(

@@ -19,16 +19,17 @@ import socket
 import sys
 from collections.abc import Sequence
 
-from ganeti_vc.base import files
+from ganeti_vc.base import locks
 from ganeti_vc.base.errors import VclusterError
 from ganeti_vc.machine import exchange, freezer
+from ganeti_vc.machine.config_files import read_configs
 from ganeti_vc.machine.systemd import Systemd, connect
-from ganeti_vc.model import config, names
+from ganeti_vc.model import names
 from ganeti_vc.model.config import ClusterConfig
 from ganeti_vc.model.names import ClusterId
 from ganeti_vc.node.notify import notify
-from ganeti_vc.operations import destroy
-from ganeti_vc.reconcile import apply, pacing, plan
+from ganeti_vc.reconcile import apply, observe, pacing, plan, refusals, state, teardown
+from ganeti_vc.reconcile.manager_client import request_reload
 from ganeti_vc.reconcile.steps import Step
 
 log = logging.getLogger("ganeti-vcluster")
@@ -37,21 +38,6 @@ log = logging.getLogger("ganeti-vcluster")
 UPDATE_LIMIT = 600
 #: Characters. Of more than 4 KiB systemd would ignore all.
 MAX_STATUS = 900
-
-
-def read_configs() -> tuple[dict[ClusterId, ClusterConfig], dict[ClusterId, VclusterError]]:
-    """The clusters that can be used, and why others cannot: one bad file must not stop its neighbours."""
-    good: dict[ClusterId, ClusterConfig] = {}
-    bad: dict[ClusterId, VclusterError] = {ClusterId(name): err for name, err in config.misnamed().items()}
-    for cluster in config.declared():
-        try:
-            loaded = config.load(cluster)
-            config.check_against(loaded, good.values())
-        except VclusterError as err:
-            bad[cluster] = err
-        else:
-            good[cluster] = loaded
-    return good, bad
 
 
 def _log_step(step: Step) -> None:
@@ -63,26 +49,26 @@ def reconcile(systemd: Systemd) -> dict[str, str]:
 
     Returns what is wrong with which cluster; those are left as they are.
     """
-    with files.lock(names.STATE_DIR):
+    with locks.lock(names.STATE_DIR):
         if not names.GANETI_RUN_DIR.exists():
             names.MADE_GANETI_RUN_DIR.touch()
             names.GANETI_RUN_DIR.mkdir()
         if freezer.left_frozen():
             freezer.thaw()
-        exchange.settle(all_of_them=False)
+        exchange.finish_interrupted(all_of_them=False)
         good, bad = read_configs()
-        apply.apply_all(plan.undeclared({*good, *bad}, apply.observe({})), systemd, _log_step)
-        observed = apply.observe(good)
+        apply.apply_all(plan.undeclared({*good, *bad}, observe.observe({})), systemd, _log_step)
+        observed = observe.observe(good)
         usable: dict[ClusterId, ClusterConfig] = {}
         for cluster, loaded in good.items():
             try:
-                plan.check_host(loaded, observed)
+                refusals.check_host(loaded, observed)
             except VclusterError as err:
                 bad[cluster] = err
             else:
                 usable[cluster] = loaded
         apply.apply_all(plan.reconcile(usable, observed), systemd, _log_step)
-        unknown = bool(plan.known_clusters(observed) & set(bad))
+        unknown = bool(state.known_clusters(observed) & set(bad))
         _fork_server(systemd, any(loaded.fork_server for loaded in usable.values()), unknown)
     for error in bad.values():
         log.error("%s", error)
@@ -168,28 +154,9 @@ class Manager:
                     self._socket.close()
                     with connect() as systemd:
                         if not systemd.is_restarting(names.MANAGER_SERVICE):
-                            destroy.undo(systemd, _log_step)
+                            teardown.undo(systemd, _log_step)
                     return 0
                 self._update("RELOADING")
-
-
-def request_reload() -> dict[str, str]:
-    """Have the running manager reconcile now. Returns what is wrong, by cluster ("": with the manager).
-
-    Raises VclusterError when no manager answers.
-    """
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
-        try:
-            sock.connect(str(names.MANAGER_SOCKET))
-            sock.sendall(b"reload")
-            with sock.makefile("rb") as stream:
-                answer = stream.read()
-        except OSError as err:
-            raise VclusterError(f"the manager does not answer: {err.strerror}",
-                                f"look at: systemctl status {names.MANAGER_SERVICE}") from None  # fmt: skip
-    if not answer:
-        raise VclusterError("the manager ended while it worked", f"look at: journalctl -u {names.MANAGER_SERVICE}")
-    return dict(json.loads(answer))
 
 
 def main(argv: Sequence[str]) -> int:
@@ -204,9 +171,9 @@ def main(argv: Sequence[str]) -> int:
             case ["--remove"]:
                 if os.path.isdir("/run/systemd/system"):
                     with connect() as systemd:
-                        destroy.remove_all(systemd)
+                        teardown.remove_all(systemd)
                 else:
-                    destroy.remove_all(None)
+                    teardown.remove_all(None)
                 return 0
             case ["--ready", name]:
                 with connect() as systemd:

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 
 from ganeti_vc.base.errors import StepFailed
-from ganeti_vc.machine import ganeti, network
+from ganeti_vc.machine import ganeti_files, network
 from ganeti_vc.machine.systemd import Job, Systemd
 from ganeti_vc.model import names
 from ganeti_vc.model.names import ClusterId, NodeId
@@ -32,14 +32,14 @@ def members(cluster: ClusterId) -> list[NodeId]:
 def wait(cluster: ClusterId, systemd: Systemd, progress: Callable[[Job], None] = lambda _: None) -> None:
     """Start what is missing and wait. Raises StepFailed that names what did not come up."""
     nodes = members(cluster)
-    master = ganeti.master_of(nodes)
+    master = ganeti_files.master_of(nodes)
     # What systemd starts already is waited for. Asked for once more, it would begin again with all that has ended since.
     coming = [unit.name for unit in systemd.list_units("ganeti-vnode@*.target") if unit.job in ("start", "restart")]
     systemd.jobs("StartUnit", sorted({node.target for node in nodes} & set(coming)), progress, "ignore-dependencies")
     active = {unit.name for unit in systemd.list_units("ganeti-*") if unit.active == "active"}
     systemd.start(cluster.sshd_service)
     # Asking for a node that is complete costs systemd as much as starting it.
-    expected = {node: ganeti.expected_units(node, master) for node in nodes}
+    expected = {node: ganeti_files.expected_units(node, master) for node in nodes}
     missing = [node for node in nodes if not active.issuperset([node.target, node.watcher_timer, *expected[node]])]
     for window in _windows(missing, master):
         systemd.start(*(node.target for node in window), progress=progress)
@@ -84,7 +84,7 @@ def _wait_for_address(master: NodeId) -> None:
 
     Not forever, and no failure: another machine may have it, and then Ganeti leaves it there.
     """
-    address = ipaddress.ip_address(ganeti.ssconf(master, "master_ip") or "")
+    address = ipaddress.ip_address(ganeti_files.ssconf(master, "master_ip") or "")
     deadline = time.monotonic() + ADDRESS_LIMIT
     while time.monotonic() < deadline and address not in network.addresses():
         time.sleep(0.1)  # netlink could tell, but not with a deadline

@@ -10,19 +10,17 @@ does what they say. Two kinds of things are made for a cluster:
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from ganeti_vc.base.errors import ConfigError
 from ganeti_vc.machine import hosts, node_directory, ssh
 from ganeti_vc.machine.node_disk import Disk
 from ganeti_vc.model import names
-from ganeti_vc.model.config import ClusterConfig, key_error
-from ganeti_vc.model.daemons import DAEMONS, Runs
+from ganeti_vc.model.config import ClusterConfig
 from ganeti_vc.model.keys import DEFAULT_INTERVAL
 from ganeti_vc.model.names import ClusterId, NodeId
-from ganeti_vc.reconcile.state import Ledger, Observed
+from ganeti_vc.reconcile.refusals import check_host
+from ganeti_vc.reconcile.state import Ledger, MachineState, known_clusters, member_nodes
 from ganeti_vc.reconcile.steps import (
     AttachVolumes,
     ChangeAddresses,
@@ -85,7 +83,7 @@ def lasting_files(config: ClusterConfig) -> dict[Path, tuple[str, int]]:
     return made
 
 
-def runtime_files(config: ClusterConfig, observed: Observed) -> dict[Path, tuple[str, int]]:
+def runtime_files(config: ClusterConfig, observed: MachineState) -> dict[Path, tuple[str, int]]:
     directory = ssh.SSH_RUN_DIR / config.id.name
     return {
         directory / "sshd_config": (
@@ -106,17 +104,17 @@ def runtime_links(config: ClusterConfig) -> dict[Path, str]:
     return made
 
 
-def _write(wanted: Mapping[Path, tuple[str, int]], observed: Observed) -> list[Step]:
+def _write(wanted: Mapping[Path, tuple[str, int]], observed: MachineState) -> list[Step]:
     return [
         WriteFile(path, text, mode) for path, (text, mode) in wanted.items() if observed.files.get(path) != (text, mode)
     ]
 
 
-def _link(wanted: Mapping[Path, str], observed: Observed) -> list[Step]:
+def _link(wanted: Mapping[Path, str], observed: MachineState) -> list[Step]:
     return [Link(path, target) for path, target in wanted.items() if observed.links.get(path) != target]
 
 
-def lasting(config: ClusterConfig, observed: Observed) -> list[Step]:
+def lasting(config: ClusterConfig, observed: MachineState) -> list[Step]:
     """What makes the cluster exist: its directories, scripts, keys and links."""
     steps: list[Step] = []
     missing = tuple(path for path in node_directory.directories(config) if path not in observed.directories)
@@ -142,96 +140,7 @@ def lasting(config: ClusterConfig, observed: Observed) -> list[Step]:
     return steps
 
 
-def check_initialised(config: ClusterConfig, observed: Observed) -> None:
-    """Refuse changes of what Ganeti has recorded: the cluster would run on, and nothing would reach anything.
-
-    Raises ConfigError that names the key and what is recorded.
-    """
-    recorded = observed.initialised.get(config.id)
-    if recorded is None:
-        return
-
-    def error(key: str, what: str) -> ConfigError:
-        return key_error(config, key, what, f"set it back, or: gnt-vcluster destroy {config.id.name}")
-
-    declared = {node.id.name: str(node.address) for node in config.nodes}
-    if recorded.nodes and not set(declared) & set(recorded.nodes):
-        raise error("domain", f"Ganeti's nodes are called {next(iter(recorded.nodes))}, ...")
-    for name, address in recorded.nodes.items():
-        if name not in declared:
-            raise key_error(config, "nodes", f"{name} is a node of the running Ganeti cluster",
-                            f"set it back, then: gnt-vcluster scale {config.id.name} --nodes {len(declared)}")  # fmt: skip
-        if declared[name] != address:
-            raise error("network", f"{name} would get {declared[name]}, Ganeti has recorded {address}")
-    if recorded.ssh_port not in (None, config.ssh_port):
-        raise error("ssh_port", f"Ganeti has recorded {recorded.ssh_port}, not {config.ssh_port}")
-    if recorded.device not in (None, config.device):
-        raise error("device", f"Ganeti has recorded {recorded.device}, not {config.device}")
-
-
-def check_host(config: ClusterConfig, observed: Observed) -> None:
-    """Refuse names, addresses and devices that this machine uses for something else, and directories sshd does not trust.
-
-    Raises ConfigError that names the key and what is in the way.
-    """
-
-    error = functools.partial(key_error, config)
-    for path, remedy in observed.insecure:
-        raise ConfigError(f"others than root may write to {path}, so that sshd would refuse the keys below it", remedy)
-    check_initialised(config, observed)
-    check_disks(config, observed)
-    ledger = observed.ledgers.get(config.id)
-    ours = {(led.device, address) for led in observed.ledgers.values() for address in led.addresses}
-    devices = {led.device for led in observed.ledgers.values() if led.own_bridge}
-    for net in config.networks:
-        if ledger and net in ledger.networks:
-            continue
-        for other, led in observed.ledgers.items():
-            if any(net.version == used.version and net.overlaps(used) for used in led.networks):
-                raise error("network", f"{net} is still set up for the cluster {other.name}",
-                            "give another network (--network), or, if you have renamed that cluster's file: "
-                            "systemctl reload ganeti-vcluster")  # fmt: skip
-        for device, address in sorted(observed.network.addresses, key=str):
-            if address in net and (device, address) not in ours and device not in devices:
-                raise error("network", f"this machine has the address {address} of {net} on {device}",
-                            "give another network (--network)")  # fmt: skip
-        for route, device in sorted(observed.network.routes, key=str):
-            if route.version == net.version and route.overlaps(net) and device not in devices:
-                raise error("network", f"this machine routes {route} to {device}, which overlaps with {net}",
-                            "give another network (--network)")  # fmt: skip
-        if net in observed.network.unreachable:
-            raise error("network", f"this machine has a route unreachable {net} that is not ours",
-                        "give another network (--network)")  # fmt: skip
-    # Of a cluster whose file cannot be read, systemd knows the nodes.
-    mine = {node.id.name for node in config.nodes}
-    for other in sorted(known_clusters(observed) - {config.id}):
-        for node in member_nodes(other, observed):
-            if node.name in mine:
-                raise error("domain", f"the name {node.name} belongs to a node of the cluster {other.name}",
-                            "give another domain (--domain)")  # fmt: skip
-    if config.own_bridge:
-        if config.device in observed.network.links and config.device not in devices:
-            raise error("device", f"a device {config.device} exists and is not ours", "name another cluster or device")
-    elif config.device not in observed.network.links:
-        raise error("device", f"there is no device {config.device}", "leave it empty for a bridge of the cluster's own")
-    # metad is started on demand only, and port 80 is often a web server's.
-    for daemon in DAEMONS:
-        if daemon.runs is not Runs.ON_DEMAND and daemon.port in observed.network.taken_ports:
-            raise ConfigError(f"something on this machine listens on port {daemon.port} of all addresses, "
-                              f"so no ganeti-{daemon.name} of a node could",
-                              f"if it is the machine's own Ganeti, give it one address: {daemon.args_key}='-b ADDRESS' "
-                              "in /etc/default/ganeti")  # fmt: skip
-    if config.ssh_port in observed.network.taken_ports:
-        raise error("ssh_port", f"something on this machine listens on port {config.ssh_port} of all addresses",
-                    "give another port")  # fmt: skip
-    taken = hosts.foreign_names(observed.hosts)
-    for address, name in config.hosts:
-        if name in taken and taken[name] != str(address):
-            raise error("domain", f"the name {name} stands in {names.HOSTS_FILE} already, with {taken[name]}",
-                        "give another domain (--domain)")  # fmt: skip
-
-
-def runtime(config: ClusterConfig, observed: Observed) -> list[Step]:
+def runtime(config: ClusterConfig, observed: MachineState) -> list[Step]:
     """What makes the cluster usable: network, names, ssh, the registry in /run."""
     check_host(config, observed)
     steps: list[Step] = []
@@ -271,7 +180,7 @@ def runtime(config: ClusterConfig, observed: Observed) -> list[Step]:
     return [*steps, *hardware(config, observed)]
 
 
-def hardware(config: ClusterConfig, observed: Observed) -> list[Step]:
+def hardware(config: ClusterConfig, observed: MachineState) -> list[Step]:
     """The nodes' memory, processors and disks."""
     steps: list[Step] = []
     for node in config.nodes:
@@ -293,7 +202,7 @@ def _lacks(present: Disk | None, size: int) -> bool:
     return present is None or not present.mounted or present.size < size
 
 
-def _storage_gone(nodes: Iterable[NodeId], observed: Observed) -> list[Step]:
+def _storage_gone(nodes: Iterable[NodeId], observed: MachineState) -> list[Step]:
     """Release the disks and volume groups of nodes that are stopped."""
     steps: list[Step] = []
     for node in sorted(nodes):
@@ -304,27 +213,7 @@ def _storage_gone(nodes: Iterable[NodeId], observed: Observed) -> list[Step]:
     return steps
 
 
-def check_disks(config: ClusterConfig, observed: Observed) -> None:
-    """Refuse to make storage smaller or to take it away, or to hide files below it: they would be lost. And storage
-    that cannot be made."""
-    for node in config.nodes:
-        for key, wanted in (("disk", node.disk), ("volume_group", node.volume_group)):
-            if wanted and observed.user_namespace:
-                raise ConfigError(f"{config.source}: [nodes] {key}: {node.id.name} would need a loop device, which only root of a "
-                                  "machine can have", "leave it empty in a sandbox of a user")  # fmt: skip
-        disk, volumes = observed.disks.get(node.id), observed.volumes.get(node.id)
-        if volumes and (node.volume_group or 0) < volumes.size:
-            raise ConfigError(f"{config.source}: [nodes] volume_group: that of {node.id.name} has {volumes.size}M already "
-                              "and can only become larger", f"set it back, or: gnt-vcluster destroy {config.id.name}")  # fmt: skip
-        if disk and disk.used and node.disk:
-            raise ConfigError(f"{config.source}: [nodes] disk: {node.id.name} has files in the machine's storage already",
-                              "first move or remove its instances")  # fmt: skip
-        if disk and (node.disk or 0) < disk.size:
-            raise ConfigError(f"{config.source}: [nodes] disk: the disk of {node.id.name} has {disk.size}M already "
-                              "and can only become larger", f"set it back, or: gnt-vcluster destroy {config.id.name}")  # fmt: skip
-
-
-def _network_gone(cluster: ClusterId, ledger: Ledger, observed: Observed) -> list[Step]:
+def _network_gone(cluster: ClusterId, ledger: Ledger, observed: MachineState) -> list[Step]:
     steps: list[Step] = []
     if ledger.device in observed.network.links:
         if ledger.own_bridge:
@@ -340,7 +229,7 @@ def _network_gone(cluster: ClusterId, ledger: Ledger, observed: Observed) -> lis
     return steps
 
 
-def runtime_gone(cluster: ClusterId, observed: Observed) -> list[Step]:
+def runtime_gone(cluster: ClusterId, observed: MachineState) -> list[Step]:
     """Take away everything `runtime` made for this cluster, by what is recorded and found."""
     stored = {*observed.disks, *observed.volumes}
     steps = _storage_gone((node for node in stored if node.cluster == cluster), observed)
@@ -358,12 +247,7 @@ def runtime_gone(cluster: ClusterId, observed: Observed) -> list[Step]:
     return steps
 
 
-def member_nodes(cluster: ClusterId, observed: Observed) -> list[NodeId]:
-    """The nodes systemd has as members of a cluster, by its links."""
-    return cluster.members(observed.links)
-
-
-def stopped(cluster: ClusterId, observed: Observed) -> list[Step]:
+def stopped(cluster: ClusterId, observed: MachineState) -> list[Step]:
     """Stop a cluster, with whatever else runs on its nodes, and release the nodes' disks."""
     nodes = member_nodes(cluster, observed)
     stored = {node for node in (*observed.disks, *observed.volumes) if node.cluster == cluster}
@@ -377,7 +261,7 @@ def _stop(cluster: ClusterId, nodes: Iterable[NodeId]) -> StopUnits:
     )
 
 
-def nodes_gone(cluster: ClusterId, nodes: Iterable[NodeId], observed: Observed) -> list[Step]:
+def nodes_gone(cluster: ClusterId, nodes: Iterable[NodeId], observed: MachineState) -> list[Step]:
     """Stop nodes and unlink them from their cluster. Their directories stay."""
     nodes = list(nodes)
     if not nodes:
@@ -398,7 +282,7 @@ def nodes_gone(cluster: ClusterId, nodes: Iterable[NodeId], observed: Observed) 
     return [*steps, *unlinked, *_storage_gone(nodes, observed), ReloadSystemd()]
 
 
-def cluster_gone(cluster: ClusterId, observed: Observed, last: bool) -> list[Step]:
+def cluster_gone(cluster: ClusterId, observed: MachineState, last: bool) -> list[Step]:
     """Stop a cluster, unlink it and take its runtime away. Its directory stays.
 
     `last`: no other cluster is left, so that nothing of ours is to be started at boot.
@@ -422,25 +306,14 @@ def cluster_gone(cluster: ClusterId, observed: Observed, last: bool) -> list[Ste
     return [*steps, *runtime_gone(cluster, observed)]
 
 
-def known_clusters(observed: Observed) -> set[ClusterId]:
-    """Clusters of which something is recorded, linked or written, whether declared or not."""
-    found = set(observed.ledgers) | set(hosts.clusters_in(observed.hosts))
-    for path in observed.links:
-        if path.parent.name == f"{names.ALL_TARGET}.wants" and path.name.startswith("ganeti-vcluster@"):
-            found.add(ClusterId(path.name.removeprefix("ganeti-vcluster@").removesuffix(".target")))
-        if path.name.startswith("ganeti-vcluster-nodes@"):
-            found.add(ClusterId(path.name.removeprefix("ganeti-vcluster-nodes@").removesuffix(".target")))
-    return found
-
-
-def undeclared(declared: Iterable[ClusterId], observed: Observed) -> list[Step]:
+def undeclared(declared: Iterable[ClusterId], observed: MachineState) -> list[Step]:
     """Takes away what is there of clusters that are no longer declared."""
     declared = set(declared)
     gone = sorted(known_clusters(observed) - declared)
     return [step for cluster in gone for step in cluster_gone(cluster, observed, last=not declared)]
 
 
-def reconcile(configs: Mapping[ClusterId, ClusterConfig], observed: Observed) -> list[Step]:
+def reconcile(configs: Mapping[ClusterId, ClusterConfig], observed: MachineState) -> list[Step]:
     """Everything that separates these clusters as they are declared from what is there of them."""
     steps: list[Step] = []
     for cluster, config in configs.items():

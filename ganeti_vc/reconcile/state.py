@@ -9,8 +9,10 @@ from dataclasses import dataclass, field
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 
-from ganeti_vc.machine import network
+from ganeti_vc.machine import hosts, network
+from ganeti_vc.machine.ganeti_files import Initialised
 from ganeti_vc.machine.node_disk import Disk
+from ganeti_vc.model import names
 from ganeti_vc.model.addresses import Address, Network
 from ganeti_vc.model.config import ClusterConfig
 from ganeti_vc.model.names import ClusterId, NodeId
@@ -53,19 +55,10 @@ class Ledger:
 
 
 @dataclass(frozen=True)
-class Initialised:
-    """What Ganeti itself has recorded of a cluster and does not change any more."""
-
-    nodes: Mapping[str, str]  #: primary address by node name
-    ssh_port: int | None
-    device: str | None = None  #: of the cluster's address (gnt-cluster --master-netdev)
-
-
-@dataclass(frozen=True)
-class Observed:
+class MachineState:
     """What is there now, as far as it concerns us (apply.observe)."""
 
-    network: network.Observed
+    network: network.NetworkState
     hosts: str
     ledgers: Mapping[ClusterId, Ledger]
     files: Mapping[Path, tuple[str, int]]  #: text and mode of what we write or may remove
@@ -80,3 +73,19 @@ class Observed:
     user_namespace: bool = False  #: we are root of a sandbox only
     disks: Mapping[NodeId, Disk] = field(default_factory=dict)
     volumes: Mapping[NodeId, Disk] = field(default_factory=dict)
+
+
+def member_nodes(cluster: ClusterId, observed: MachineState) -> list[NodeId]:
+    """The nodes systemd has as members of a cluster, by its links."""
+    return cluster.members(observed.links)
+
+
+def known_clusters(observed: MachineState) -> set[ClusterId]:
+    """Clusters of which something is recorded, linked or written, whether declared or not."""
+    found = set(observed.ledgers) | set(hosts.clusters_in(observed.hosts))
+    for path in observed.links:
+        if path.parent.name == f"{names.ALL_TARGET}.wants" and path.name.startswith("ganeti-vcluster@"):
+            found.add(ClusterId(path.name.removeprefix("ganeti-vcluster@").removesuffix(".target")))
+        if path.name.startswith("ganeti-vcluster-nodes@"):
+            found.add(ClusterId(path.name.removeprefix("ganeti-vcluster-nodes@").removesuffix(".target")))
+    return found

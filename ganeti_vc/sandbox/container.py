@@ -134,7 +134,7 @@ def enter(leader: int, argv: Sequence[str], environment: Mapping[str, str] | Non
 
 
 @dataclass(frozen=True)
-class Plan:
+class BootSpec:
     """What to boot."""
 
     name: str  #: of the container, and host name inside
@@ -148,7 +148,7 @@ class Plan:
 class Container:
     """One container, from its boot to its end."""
 
-    def __init__(self, plan: Plan, group: Path) -> None:
+    def __init__(self, plan: BootSpec, group: Path) -> None:
         self.plan = plan
         self.leader = 0  #: its PID 1, once it is booted
         self._group = group

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from ganeti_vc.base import process
 from ganeti_vc.base.errors import StepFailed, UsageError, VclusterError
-from ganeti_vc.cli.output import Progress
+from ganeti_vc.base.progress import Progress
 from ganeti_vc.sandbox import container
 
 SUITES = ("bookworm", "trixie")

@@ -8,7 +8,8 @@ import os
 import socket
 
 from ganeti_vc.base.errors import UsageError, VclusterError
-from ganeti_vc.sandbox.sandboxes import Sandbox, command
+from ganeti_vc.sandbox.life import command
+from ganeti_vc.sandbox.sandboxes import Sandbox
 
 
 def _forget(path: str) -> None:

@@ -8,8 +8,8 @@ import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from ganeti_vc.operations.doctor.features import Feature
-from ganeti_vc.sandbox import container, sandboxes
+from ganeti_vc.model.feature import Feature
+from ganeti_vc.sandbox import container, owner, sandboxes
 
 #: newuidmap and the users of Debian's packages: a sandbox maps 1 to 65535.
 IDS = 65535
@@ -50,7 +50,7 @@ def _sysctl(name: str) -> int | None:
 def read() -> Iterator[Feature]:
     """All of them, for the caller."""
     uid = os.getuid()
-    user = sandboxes.user_name()
+    user = owner.user_name()
     allowed = _sysctl("kernel/unprivileged_userns_clone") != 0 and (_sysctl("user/max_user_namespaces") or 0) > 0
     yield Feature("user-namespaces", "kernel: user namespaces", allowed,
                   "sudo sysctl -w user.max_user_namespaces=15000 kernel.unprivileged_userns_clone=1")  # fmt: skip
@@ -66,14 +66,14 @@ def read() -> Iterator[Feature]:
         delegated = container.group_is_ours(container.own_group())
     except container.ContainerError:
         delegated = False
-    manager = sandboxes.user_manager() is not None
+    manager = owner.user_manager() is not None
     yield Feature("delegation", "control group: yours, or a systemd of yours", delegated or manager,
-                  sandboxes.delegation_remedy())  # fmt: skip
+                  owner.delegation_remedy())  # fmt: skip
     if manager:
         yield Feature(
             "linger",
             "systemd: outlives log-out",
-            sandboxes.lingers(),
+            owner.lingers(),
             f"sudo loginctl enable-linger {user}",
             optional=True,
         )

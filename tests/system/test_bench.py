@@ -7,7 +7,7 @@ import json
 import signal
 import time
 
-from ganeti_vc.operations.bench.figures import CPU, IDLE, MEMORY, WALL, Quantity, Result, figures
+from ganeti_vc.operations.bench.figures import CPU, IDLE, MEMORY, WALL, BenchResult, Quantity, figures
 from tests.machine import Machine
 from tests.system.look import difference, fingerprint
 
@@ -30,7 +30,7 @@ def test_two_sizes_are_measured_and_nothing_is_left(machine: Machine) -> None:
     lines = [line.split() for line in out.splitlines()]
     assert ["What", "Unit", "3", "nodes", "4", "nodes"] in lines
     assert any(line[:3] == ["node-list", "CPU", "s"] and len(line) == 5 for line in lines), out
-    result = Result.from_document(raw, "a.json")
+    result = BenchResult.from_document(raw, "a.json")
     assert [sample.nodes for sample in result.samples] == [3, 4] and result.about["settings"] == {}
     for sample in result.samples:
         assert list(sample.costs) == ["create", "node-list", "noded-start", "node-add", "node-remove"]

@@ -18,11 +18,11 @@ from ganeti_vc.operations.bench.figures import (
     IDLE_EACH,
     MEMORY,
     WALL,
+    BenchResult,
     Cost,
-    Daemon,
+    DaemonUse,
     Idle,
     Quantity,
-    Result,
     Sample,
 )
 
@@ -36,15 +36,15 @@ def cost(cpu: float, seconds: float = 1.0) -> Cost:
 def sample(nodes: int, **costs: float) -> Sample:
     return Sample(
         nodes, nodes, 0.5, {name.replace("_", "-"): cost(cpu) for name, cpu in costs.items()},
-        {"noded": Daemon(nodes, 7 * MIB * nodes, 9 * MIB * nodes, 0.001 * nodes), "helpers": Daemon(3, 60 * MIB, 70 * MIB, 0.1)},
+        {"noded": DaemonUse(nodes, 7 * MIB * nodes, 9 * MIB * nodes, 0.001 * nodes), "helpers": DaemonUse(3, 60 * MIB, 70 * MIB, 0.1)},
         Idle(cost(0.5, seconds=30.0), 0),
     )  # fmt: skip
 
 
-def result(*samples: Sample, ganeti: str = "3.0.2-3", **settings: str) -> Result:
+def result(*samples: Sample, ganeti: str = "3.0.2-3", **settings: str) -> BenchResult:
     about = {"version": "0.1.0", "ganeti": ganeti, "system": "Debian 12.11", "kernel": "6.1", "cpus": 2, "cpu_model": "A <CPU>",
              "memory_mib": 24000, "instances_per_node": 1, "runs": 1, "settings": settings, "begin": "2026-11-21T20:00:00"}  # fmt: skip
-    return Result(about, list(samples))
+    return BenchResult(about, list(samples))
 
 
 def test_several_clusters_of_a_size_have_a_median() -> None:
@@ -113,7 +113,7 @@ def test_nothing_is_divided_by_zero() -> None:
 def test_what_is_saved_is_read_again() -> None:
     made = result(sample(3, verify=1), Sample(10, 0, 0.1))
     raw = json.loads(json.dumps({"schema": output.SCHEMA, **made.document()}))
-    assert figures.Result.from_document(raw, "file") == made
+    assert figures.BenchResult.from_document(raw, "file") == made
     assert set(raw) == {"schema", "format", "about", "samples", "figures"}
     verify = next(row for row in raw["figures"] if (row["what"], row["unit"]) == ("verify", CPU))
     assert verify == {"what": "verify", "unit": CPU, "values": {"3": 1.0}, "growth": None}
@@ -124,7 +124,7 @@ def test_what_is_saved_is_read_again() -> None:
 )
 def test_what_is_no_benchmark_is_refused(raw: dict[str, object]) -> None:
     with pytest.raises(VclusterError, match=r"^file "):
-        figures.Result.from_document(raw, "file")
+        figures.BenchResult.from_document(raw, "file")
 
 
 def test_a_window_without_watchers_is_said() -> None:

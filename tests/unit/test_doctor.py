@@ -10,9 +10,10 @@ import pytest
 from ganeti_vc.machine import sysctl
 from ganeti_vc.model import capacity, names
 from ganeti_vc.model.capacity import Size, Stock
-from ganeti_vc.operations.doctor import examine
-from ganeti_vc.operations.doctor.examine import Raise, Report
-from ganeti_vc.operations.doctor.features import Feature
+from ganeti_vc.model.feature import Feature
+from ganeti_vc.operations.doctor import raising
+from ganeti_vc.operations.doctor.examine import Report
+from ganeti_vc.operations.doctor.raising import Raise
 
 INSTANCES, WATCHES = "fs.inotify.max_user_instances", "fs.inotify.max_user_watches"
 
@@ -59,14 +60,14 @@ def test_only_what_is_known_to_be_missing_is_in_the_way(there: bool | None, opti
 
 def test_only_parameters_that_are_too_low_are_raised() -> None:
     found = report(1000, {INSTANCES: Stock(8), WATCHES: Stock(8192), "streams": Stock(4)})
-    assert examine.raises(found.rows, {}) == [Raise(INSTANCES, 8, 16)]
-    assert examine.raises(found.rows, {INSTANCES: 512, WATCHES: 1}) == [Raise(INSTANCES, 8, 512)]
+    assert raising.raises(found.rows, {}) == [Raise(INSTANCES, 8, 16)]
+    assert raising.raises(found.rows, {INSTANCES: 512, WATCHES: 1}) == [Raise(INSTANCES, 8, 512)]
 
 
 def test_what_cannot_be_raised_says_why() -> None:
     assert str(Raise(INSTANCES, 8, 16)) == f"{INSTANCES}: 8 -> 16"
     assert str(Raise(INSTANCES, 8, 16, "no")) == f"{INSTANCES} stays at 8 instead of 16: no"
-    assert examine.fix_lines([Raise(INSTANCES, 8, 16, "no")]) == []
+    assert raising.fix_lines([Raise(INSTANCES, 8, 16, "no")]) == []
 
 
 @pytest.fixture
@@ -80,14 +81,14 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_fix_raises_and_keeps(machine: Path) -> None:
     found = report(1000, {INSTANCES: Stock(8)})
-    assert [one.refused for one in examine.fix(found)] == [""]
+    assert [one.refused for one in raising.fix(found)] == [""]
     assert sysctl.value(INSTANCES) == 16 and sysctl.kept() == {INSTANCES: 16}
     text = names.SYSCTL_FILE.read_text()
-    assert examine.fix(report(1000, {INSTANCES: Stock(16)})) == []
+    assert raising.fix(report(1000, {INSTANCES: Stock(16)})) == []
     assert names.SYSCTL_FILE.read_text() == text
     # What else becomes too low comes beside it.
     (machine / WATCHES).write_text("10\n")
-    examine.fix(report(1000, {INSTANCES: Stock(16), WATCHES: Stock(10)}))
+    raising.fix(report(1000, {INSTANCES: Stock(16), WATCHES: Stock(10)}))
     assert sysctl.kept() == {INSTANCES: 16, WATCHES: 4096}
 
 
@@ -96,13 +97,13 @@ def test_what_the_kernel_refuses_is_not_kept(machine: Path, monkeypatch: pytest.
         raise OSError(22, "Invalid argument")
 
     monkeypatch.setattr(sysctl, "write", refuse)
-    (one,) = examine.fix(report(1000, {INSTANCES: Stock(8)}))
+    (one,) = raising.fix(report(1000, {INSTANCES: Stock(8)}))
     assert one.refused == "Invalid argument" and not names.SYSCTL_FILE.exists()
 
 
 def test_what_is_read_only_is_left_out(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sysctl, "is_writable", lambda key: False)
-    (one,) = examine.fix(report(1000, {INSTANCES: Stock(8)}))
+    (one,) = raising.fix(report(1000, {INSTANCES: Stock(8)}))
     assert "outside" in one.refused and not names.SYSCTL_FILE.exists() and sysctl.value(INSTANCES) == 8
 
 

@@ -12,11 +12,12 @@ import pytest
 
 from ganeti_vc.base.errors import ConfigError
 from ganeti_vc.machine import hosts, network, node_directory, ssh
+from ganeti_vc.machine.ganeti_files import Initialised
 from ganeti_vc.machine.node_disk import Disk
 from ganeti_vc.model import config, names
 from ganeti_vc.model.names import ClusterId
-from ganeti_vc.reconcile import plan
-from ganeti_vc.reconcile.state import Initialised, Ledger, Observed
+from ganeti_vc.reconcile import plan, refusals
+from ganeti_vc.reconcile.state import Ledger, MachineState
 from ganeti_vc.reconcile.steps import (
     AttachVolumes,
     ChangeAddresses,
@@ -33,17 +34,17 @@ from ganeti_vc.reconcile.steps import (
 
 DEFAULT = ClusterId("default")
 CONFIG = config.parse(DEFAULT, "")
-NOTHING = Observed(
-    network=network.Observed(frozenset({"lo"}), frozenset(), frozenset(), frozenset()),
+NOTHING = MachineState(
+    network=network.NetworkState(frozenset({"lo"}), frozenset(), frozenset(), frozenset()),
     hosts="127.0.0.1 localhost\n", ledgers={}, files={}, links={}, directories=frozenset(), keys=frozenset(),
 )  # fmt: skip
 
 
-def after(made: config.ClusterConfig, before: Observed) -> Observed:
+def after(made: config.ClusterConfig, before: MachineState) -> MachineState:
     """What is there once a cluster's plan is carried out."""
     return replace(
         before,
-        network=network.Observed(
+        network=network.NetworkState(
             before.network.links | {made.device},
             before.network.addresses | {(made.device, address) for address in made.addresses},
             before.network.unreachable | set(made.networks),
@@ -126,7 +127,7 @@ def test_a_cluster_to_be_replaced_is_stopped_and_unmounted() -> None:
 def test_what_the_machine_uses_is_refused(observed: dict[str, object], word: str) -> None:
     there = replace(NOTHING, network=replace(NOTHING.network, **observed))  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match=word):
-        plan.check_host(CONFIG, there)
+        refusals.check_host(CONFIG, there)
 
 
 def test_directories_that_sshd_does_not_trust_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -138,12 +139,12 @@ def test_directories_that_sshd_does_not_trust_are_refused(tmp_path: Path, monkey
     assert found[state.parent] == f"{'chown root' if os.getuid() else 'chmod go-w'} {state.parent}"
     assert os.getuid() or state not in found
     with pytest.raises(ConfigError, match="may write to /var, .*chmod go-w /var"):
-        plan.check_host(CONFIG, replace(NOTHING, insecure=((Path("/var"), "chmod go-w /var"),)))
+        refusals.check_host(CONFIG, replace(NOTHING, insecure=((Path("/var"), "chmod go-w /var"),)))
 
 
 def test_a_name_in_etc_hosts_is_refused() -> None:
     with pytest.raises(ConfigError, match="node2"):
-        plan.check_host(CONFIG, replace(NOTHING, hosts="10.0.0.1 node2\n"))
+        refusals.check_host(CONFIG, replace(NOTHING, hosts="10.0.0.1 node2\n"))
 
 
 def test_a_ledger_survives_being_written() -> None:
@@ -169,9 +170,9 @@ def test_what_ganeti_has_recorded_stays(text: str, key: str) -> None:
     observed = replace(NOTHING, initialised={DEFAULT: RECORDED})
     if key:
         with pytest.raises(ConfigError, match=rf"\[cluster\] {key}: "):
-            plan.check_host(changed, observed)
+            refusals.check_host(changed, observed)
     else:
-        plan.check_host(changed, observed)
+        refusals.check_host(changed, observed)
 
 
 STORAGE = "[nodes]\ndisk = 1G\n[[node2]]\nvolume_group = 32G\n"
@@ -201,8 +202,8 @@ def test_storage_with_data_does_not_become_smaller() -> None:
     made = config.parse(DEFAULT, STORAGE)
     there = {made.nodes[1].id: Disk(65536, True)}
     with pytest.raises(ConfigError, match="disk: node1.* loop device"):
-        plan.check_disks(made, replace(NOTHING, user_namespace=True))
+        refusals.check_disks(made, replace(NOTHING, user_namespace=True))
     with pytest.raises(ConfigError, match="disk: .*65536M"):
-        plan.check_disks(made, replace(NOTHING, disks=there))
+        refusals.check_disks(made, replace(NOTHING, disks=there))
     with pytest.raises(ConfigError, match="volume_group: .*65536M"):
-        plan.check_disks(made, replace(NOTHING, volumes=there))
+        refusals.check_disks(made, replace(NOTHING, volumes=there))

@@ -7,7 +7,7 @@ import signal
 
 import pytest
 
-from ganeti_vc.base.process import uninterrupted
+from ganeti_vc.base.signals import uninterrupted
 
 
 def test_an_interruption_is_held_back_and_not_lost() -> None:

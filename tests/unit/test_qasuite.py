@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 
 from ganeti_vc.model import config
 from ganeti_vc.model.names import ClusterId
-from ganeti_vc.operations.qa import suite
+from ganeti_vc.operations.qa import results, suite
 
 OUTPUT = """\
 SSH command for primary node: ssh -oEscapeChar=none
@@ -29,7 +29,7 @@ ERROR: something
 
 
 def test_results_of_the_suite() -> None:
-    found = list(suite.results(OUTPUT))
+    found = list(results.results(OUTPUT))
     assert [(result.name, result.outcome, round(result.seconds, 1)) for result in found] == [
         ("TestNodeList", "passed", 64.5), ("TestBurnin", "skipped", 0.0),
         ("TestReservedLvs", "not applicable", 0.0), ("TestVerify", "failed", 1.0)]  # fmt: skip
@@ -37,18 +37,18 @@ def test_results_of_the_suite() -> None:
 
 
 def test_what_one_run_skips_and_another_runs_is_not_skipped() -> None:
-    def result(name: str, outcome: str) -> suite.Result:
-        return suite.Result(name, name.lower(), outcome)
+    def result(name: str, outcome: str) -> results.TestResult:
+        return results.TestResult(name, name.lower(), outcome)
 
     first = [result("A", "passed"), result("B", "skipped"), result("C", "skipped")]
     second = [result("A", "passed"), result("B", "failed"), result("C", "skipped"), result("D", "skipped")]
-    found = suite.together([first, second])
+    found = results.merge([first, second])
     assert [(one.name, one.outcome) for one in found] == [
         ("A", "passed"), ("A", "passed"), ("B", "failed"), ("C", "skipped"), ("D", "skipped")]  # fmt: skip
 
 
 def test_junit_counts_and_shows_failures() -> None:
-    root = ElementTree.fromstring(suite.junit(suite.results(OUTPUT)))
+    root = ElementTree.fromstring(results.junit(results.results(OUTPUT)))
     assert (root.get("tests"), root.get("failures"), root.get("skipped")) == ("4", "1", "2")
     assert "ERROR: something" in (root.findtext("testcase/failure") or "")
 
@@ -58,7 +58,7 @@ def test_every_switch_that_is_off_has_a_reason() -> None:
     first, second = (suite.configuration(made, tests)["tests"] for tests in suite.runs("3.1", quick=False))
     assert isinstance(first, dict) and isinstance(second, dict)
     off = {name for name, on in first.items() if not on}
-    apart = {*suite.WITH_DISKS, *suite.WITH_DISKS_31, *suite.BESIDE}
+    apart = {*suite.WITH_DISKS, *suite.WITH_DISKS_31, *suite.SECOND_CLUSTER_TESTS}
     assert off == {*suite.NOT_RUN, *apart} and apart <= {name for name, on in second.items() if on}
     assert all(suite.NOT_RUN.values())
     (quick,) = suite.runs("3.0", quick=True)

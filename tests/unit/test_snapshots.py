@@ -16,7 +16,7 @@ import pytest
 
 from ganeti_vc.base.errors import VclusterError
 from ganeti_vc.cli import main, snapshot_commands
-from ganeti_vc.machine import exchange, ganeti, snapshots
+from ganeti_vc.machine import exchange, ganeti_files, snapshots
 from ganeti_vc.machine.exchange import Journal
 from ganeti_vc.machine.snapshots import ABOUT, CONFIG, DATA, About, Snapshot
 from ganeti_vc.model import names
@@ -89,7 +89,7 @@ def restore(snapshot: Snapshot, keep: str) -> bool:
     journal = Journal(snapshot.id.name, keep)
     resumed = exchange.resume(DEFAULT, journal)
     if not resumed:
-        exchange.settle(all_of_them=True)
+        exchange.finish_interrupted(all_of_them=True)
         if keep:
             snapshots.check_new(DEFAULT.snapshot(keep))
         exchange.prepare(snapshot, journal, replace(ABOUT_IT, state="stopped") if keep else None)
@@ -121,7 +121,7 @@ def test_an_exchange_can_be_interrupted_anywhere(machine: Path, keep: str, destr
             assert any(
                 (path / "node2/file").exists() and (path / "node2/file").read_text() == "old" for path in wherever
             )
-        exchange.settle(all_of_them=False)  # as the manager does, when it starts at this moment
+        exchange.finish_interrupted(all_of_them=False)  # as the manager does, when it starts at this moment
         assert state(DEFAULT.directory, DEFAULT.config_file) in ({"old"}, {"new"}, set()), count
         if killed and not (keep and snapshots.exists(DEFAULT.snapshot(keep))):
             restore(new, keep)
@@ -129,7 +129,7 @@ def test_an_exchange_can_be_interrupted_anywhere(machine: Path, keep: str, destr
         if keep:
             kept = snapshots.load(DEFAULT.snapshot(keep))
             assert state(kept.data, kept.config) == {"old"} and kept.about.state == "stopped"
-        exchange.settle(all_of_them=True)
+        exchange.finish_interrupted(all_of_them=True)
         assert not place.exists()
         if not killed:
             break
@@ -163,16 +163,16 @@ def test_what_a_manager_made_meanwhile_gives_way(machine: Path) -> None:
     exchange.prepare(new, Journal("one", ""), None)
     DEFAULT.directory.rename(DEFAULT.restore_directory / "old" / DATA)
     (DEFAULT.directory / "node1").mkdir(parents=True)
-    exchange.settle(all_of_them=False)
+    exchange.finish_interrupted(all_of_them=False)
     assert state(DEFAULT.directory, DEFAULT.config_file) == {"new"} and not DEFAULT.restore_directory.exists()
 
 
 def test_a_restore_that_only_copied_is_given_up(machine: Path) -> None:
     put(DEFAULT.directory, DEFAULT.config_file, "old")
     exchange.prepare(make_snapshot("one", "new"), Journal("one", ""), None)
-    exchange.settle(all_of_them=False)  # somebody may be at it
+    exchange.finish_interrupted(all_of_them=False)  # somebody may be at it
     assert DEFAULT.restore_directory.exists()
-    exchange.settle(all_of_them=True)
+    exchange.finish_interrupted(all_of_them=True)
     assert state(DEFAULT.directory, DEFAULT.config_file) == {"old"} and not DEFAULT.restore_directory.exists()
 
 
@@ -181,23 +181,26 @@ def test_half_a_snapshot_is_none_and_is_cleaned(machine: Path) -> None:
         (partial / DATA).mkdir()
         shutil.copytree(partial, partial.with_name(".two.x.partial"))
         raise Killed
-    assert snapshots.every() == [] and DEFAULT.snapshots.exists()
+    assert snapshots.all_snapshots() == [] and DEFAULT.snapshots.exists()
     snapshots.clean()
     assert not names.SNAPSHOT_DIR.exists()
 
 
 def test_a_snapshot_is_found_by_its_name(machine: Path) -> None:
     one = make_snapshot("one", "text")
-    assert snapshots.find("one") == snapshots.find("default/one") == one and snapshots.every(ClusterId("lab")) == []
+    assert (
+        snapshots.find("one") == snapshots.find("default/one") == one
+        and snapshots.all_snapshots(ClusterId("lab")) == []
+    )
     other = ClusterId("lab").snapshot("one")
     other.directory.parent.mkdir()
     shutil.copytree(one.id.directory, other.directory)
-    assert snapshots.find("lab/one").id == other and len(snapshots.every()) == 2
+    assert snapshots.find("lab/one").id == other and len(snapshots.all_snapshots()) == 2
     for text in ("one", "two", "lab/two"):
         with pytest.raises(VclusterError):
             snapshots.find(text)
     snapshots.delete(one.id)
-    assert [snapshot.id for snapshot in snapshots.every()] == [other]
+    assert [snapshot.id for snapshot in snapshots.all_snapshots()] == [other]
 
 
 def test_a_list_of_nothing_is_an_error_only_where_there_is_no_cluster(
@@ -231,9 +234,9 @@ def test_jobs_that_are_not_finished(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     for number, words in enumerate((["success"], ["success", "error", "error"], ["success", "waiting"])):
         (queue / f"job-{number}").write_text(json.dumps({"id": number, "ops": [{"status": word} for word in words]}))
     seen: set[str] = set()
-    assert ganeti.unfinished_job(master, seen) == "2" and seen == {"job-0", "job-1"}
+    assert ganeti_files.unfinished_job(master, seen) == "2" and seen == {"job-0", "job-1"}
     (queue / "job-2").unlink()
-    assert ganeti.unfinished_job(master, seen) is None
+    assert ganeti_files.unfinished_job(master, seen) is None
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from ganeti_vc.base.errors import VclusterError
-from ganeti_vc.cli.output import counted
+from ganeti_vc.base.progress import counted
 
 #: What can be measured, in the order in which it is.
 OPERATIONS: Mapping[str, str] = {
@@ -38,7 +38,7 @@ OPERATIONS: Mapping[str, str] = {
 #: Those that need another one before them.
 NEEDED = {"instance-remove": "instance-add", "node-remove": "node-add"}
 #: Nodes. A master that is gone leaves the others a majority.
-SMALLEST = 3
+SMALLEST_SIZE = 3
 #: Of the measurements in a saved file; raised when a field changes its meaning or goes away.
 FORMAT = 1
 #: In `Sample.daemons`, those that a cluster has once: the manager, the fork server and the ssh server together.
@@ -61,7 +61,7 @@ class Cost:
 
 
 @dataclass(frozen=True)
-class Daemon:
+class DaemonUse:
     """All units of one daemon of the nodes, with the launcher that some of them have; or the helpers."""
 
     units: int
@@ -86,12 +86,12 @@ class Sample:
     instances: int
     load: float  #: of the machine, before
     costs: dict[str, Cost] = field(default_factory=dict)
-    daemons: dict[str, Daemon] = field(default_factory=dict)
+    daemons: dict[str, DaemonUse] = field(default_factory=dict)
     idle: Idle | None = None
 
 
 @dataclass
-class Result:
+class BenchResult:
     """A whole benchmark."""
 
     about: dict[str, Any]  #: versions, machine and settings
@@ -112,14 +112,14 @@ class Result:
         }  # fmt: skip
 
     @staticmethod
-    def from_document(raw: Mapping[str, Any], source: str) -> Result:
+    def from_document(raw: Mapping[str, Any], source: str) -> BenchResult:
         """Raises VclusterError when the document is no benchmark, or one of another format."""
         if raw.get("format") != FORMAT:
             raise VclusterError(
                 f"{source} is no benchmark of format {FORMAT}", "gnt-vcluster bench --save FILE makes one"
             )
         try:
-            return Result(dict(raw["about"]), [_sample(sample) for sample in raw["samples"]])
+            return BenchResult(dict(raw["about"]), [_sample(sample) for sample in raw["samples"]])
         except (KeyError, TypeError, AttributeError) as err:
             raise VclusterError(f"{source} is incomplete: {err}", "measure again") from None
 
@@ -129,7 +129,7 @@ def _sample(raw: Mapping[str, Any]) -> Sample:
     return Sample(
         raw["nodes"], raw["instances"], raw["load"],
         {name: Cost(**cost) for name, cost in raw["costs"].items()},
-        {name: Daemon(**daemon) for name, daemon in raw["daemons"].items()},
+        {name: DaemonUse(**daemon) for name, daemon in raw["daemons"].items()},
         Idle(Cost(**idle["cost"]), idle["watchers"]) if idle else None,
     )  # fmt: skip
 
@@ -155,7 +155,7 @@ UNITS = {
 }
 
 
-def figures(result: Result) -> dict[Quantity, dict[int, float]]:
+def figures(result: BenchResult) -> dict[Quantity, dict[int, float]]:
     """Each quantity's value by number of nodes: the median of the clusters of that size."""
     found: dict[Quantity, dict[int, list[float]]] = {}
     for sample in result.samples:
@@ -184,7 +184,7 @@ def _values(sample: Sample) -> Iterable[tuple[Quantity, float]]:
         yield Quantity(name, MEMORY), daemon.private / _count(name, daemon) / 2**20
 
 
-def _count(name: str, daemon: Daemon) -> int:
+def _count(name: str, daemon: DaemonUse) -> int:
     return 1 if name == HELPERS else daemon.units
 
 
@@ -223,7 +223,7 @@ def number(value: float) -> str:
     return f"{value:.{min(digits, 4)}f}"
 
 
-def table(result: Result) -> tuple[dict[str, str], list[dict[str, object]]]:
+def table(result: BenchResult) -> tuple[dict[str, str], list[dict[str, object]]]:
     """Columns, and a row for each quantity."""
     found = figures(result)
     sizes = sorted({size for values in found.values() for size in values})
@@ -240,7 +240,7 @@ def table(result: Result) -> tuple[dict[str, str], list[dict[str, object]]]:
 COMPARED = {"what": "What", "unit": "Unit", "nodes": "Nodes", "a": "A", "b": "B", "ratio": "B/A"}
 
 
-def compare(one: Result, two: Result) -> list[dict[str, object]]:
+def compare(one: BenchResult, two: BenchResult) -> list[dict[str, object]]:
     """A row for each quantity and size that both have."""
     first, second = figures(one), figures(two)
     return [
@@ -259,7 +259,7 @@ def compared_cells(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, object]]
     ]  # fmt: skip
 
 
-def summary(result: Result) -> str:
+def summary(result: BenchResult) -> str:
     """One line on what was measured where."""
     about = result.about
     settings = ", ".join(f"{key} = {value}" for key, value in about["settings"].items())
@@ -271,7 +271,7 @@ def summary(result: Result) -> str:
     return "; ".join(filter(None, parts))
 
 
-def remarks(results: Sequence[Result]) -> list[str]:
+def remarks(results: Sequence[BenchResult]) -> list[str]:
     """What has to be said of the figures."""
     lines = []
     if any(len({sample.nodes for sample in result.samples}) >= SIZES_FOR_GROWTH for result in results):

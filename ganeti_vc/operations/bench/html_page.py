@@ -12,7 +12,7 @@ from typing import Any
 
 from ganeti_vc.base.errors import VclusterError
 from ganeti_vc.operations.bench import figures
-from ganeti_vc.operations.bench.figures import Quantity, Result
+from ganeti_vc.operations.bench.figures import BenchResult, Quantity
 
 COLUMNS = 4  #: plots side by side
 COLOURS = ("#1f5fa8", "#c2571a")
@@ -89,7 +89,7 @@ def _table(columns: Mapping[str, str], rows: Sequence[Mapping[str, object]]) -> 
     return f"<table><tr>{head}</tr>\n" + "\n".join(f"<tr>{line}</tr>" for line in lines) + "</table>"
 
 
-def page(results: Sequence[Result]) -> str:
+def page(results: Sequence[BenchResult]) -> str:
     """The page for one result, or for two side by side."""
     check()
     found = [figures.figures(result) for result in results]

@@ -19,7 +19,6 @@ import contextlib
 import json
 import os
 import platform
-import resource
 import shlex
 import signal
 import subprocess
@@ -32,29 +31,28 @@ from pathlib import Path
 from ganeti_vc import VERSION
 from ganeti_vc.base import files
 from ganeti_vc.base.errors import StepFailed, UsageError
-from ganeti_vc.base.process import BASE_ENVIRONMENT, interrupted_by_sigterm, run
-from ganeti_vc.cli.output import Progress
-from ganeti_vc.machine import cgroups, ganeti
+from ganeti_vc.base.process import BASE_ENVIRONMENT, run
+from ganeti_vc.base.progress import Progress
+from ganeti_vc.base.signals import interrupted_by_sigterm
+from ganeti_vc.machine import cgroups, ganeti, ganeti_files
 from ganeti_vc.machine.systemd import Systemd, connect
-from ganeti_vc.model import config, config_text, keys, names
+from ganeti_vc.model import config, config_text, keys
 from ganeti_vc.model.config import ClusterConfig
 from ganeti_vc.model.names import ClusterId, NodeId
 from ganeti_vc.node import view
 from ganeti_vc.operations import bring_up, declare, destroy
-from ganeti_vc.operations.bench.figures import HELPERS, NEEDED, OPERATIONS, Cost, Daemon, Idle, Result, Sample
-from ganeti_vc.reconcile import apply, pacing
+from ganeti_vc.operations.bench.figures import HELPERS, NEEDED, OPERATIONS, BenchResult, DaemonUse, Idle, Sample
+from ganeti_vc.operations.bench.meters import SYSTEM, is_ours, read
+from ganeti_vc.reconcile import locking, pacing
 
 #: Keys of the configuration file that are not to be set: the benchmark does.
 OWN_KEYS = ("name", "domain", "nodes", "instances", "address")
 #: Seconds until a new cluster has done what it does after its start.
 SETTLE = 5.0
-SYSTEM = names.CGROUPS / "system.slice"
-#: Groups in system.slice that work for the cluster, besides those of ours.
-HELPING = ("systemd-journald.service", "dbus.service")
 
 
 @dataclass(frozen=True)
-class Wishes:
+class BenchOptions:
     """What the options ask for."""
 
     sizes: Sequence[int]
@@ -89,63 +87,6 @@ def settings(words: Sequence[str]) -> dict[str, str]:
     return found
 
 
-@dataclass(frozen=True)
-class _Reading:
-    """All meters at one moment."""
-
-    seconds: float
-    nodes: float
-    other_nodes: Mapping[Path, float]
-    system: float
-    other_system: Mapping[Path, float]
-    systemd: float
-    command: float
-    machine: float
-
-    def since(self, before: _Reading) -> Cost:
-        def ours(total: float, others: Mapping[Path, float], earlier: Mapping[Path, float]) -> float:
-            # By subtraction, so that what units used counts that are gone again.
-            return total - sum(value - earlier.get(group, 0.0) for group, value in others.items())
-
-        parts = {
-            "nodes": ours(self.nodes - before.nodes, self.other_nodes, before.other_nodes),
-            "helpers": ours(self.system - before.system, self.other_system, before.other_system),
-            "systemd": self.systemd - before.systemd,
-            "command": self.command - before.command,
-        }
-        return Cost(self.seconds - before.seconds, parts, self.machine - before.machine)
-
-
-def _others(parent: Path, ours: Callable[[str], bool]) -> dict[Path, float]:
-    groups = [path for path in parent.glob("*") if path.is_dir() and not ours(path.name)]
-    return {path: cgroups.cpu_seconds(path) for path in groups}
-
-
-def _is_ours(unit: str, nodes: Collection[NodeId]) -> bool:
-    """Whether a unit in system.slice is one of ours and not another cluster's."""
-    if not unit.startswith("ganeti-"):
-        return False
-    instance = unit.partition("@")[2].rpartition(".")[0]
-    return not instance or any(instance in (node.name, node.cluster.name) for node in nodes)
-
-
-def _read(nodes: Collection[NodeId]) -> _Reading:
-    def has_ours(name: str) -> bool:
-        return any(node.slice == name or node.slice.startswith(f"{name.removesuffix('.slice')}-") for node in nodes)
-
-    own, children = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    return _Reading(
-        seconds=time.monotonic(),
-        nodes=cgroups.cpu_seconds(cgroups.ALL_NODES),
-        other_nodes=_others(cgroups.ALL_NODES, has_ours),
-        system=cgroups.cpu_seconds(SYSTEM),
-        other_system=_others(SYSTEM, lambda name: name in HELPING or _is_ours(name, nodes)),
-        systemd=cgroups.cpu_seconds(names.CGROUPS / "init.scope"),
-        command=own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime,
-        machine=cgroups.cpu_seconds(names.CGROUPS),
-    )
-
-
 def _gnt_vcluster(*argv: str) -> None:
     """Run one of our own commands as a user does; an interruption interrupts it, too."""
     with tempfile.TemporaryFile("w+") as out:
@@ -166,7 +107,9 @@ def _gnt_vcluster(*argv: str) -> None:
 class _Bench:
     """One cluster that is measured."""
 
-    def __init__(self, made: ClusterConfig, spare: NodeId, sample: Sample, wishes: Wishes, progress: Progress) -> None:
+    def __init__(
+        self, made: ClusterConfig, spare: NodeId, sample: Sample, wishes: BenchOptions, progress: Progress
+    ) -> None:
         self._made = made
         self._spare = spare
         self._nodes = [node.id for node in made.nodes]
@@ -203,7 +146,7 @@ class _Bench:
 
     @property
     def _master(self) -> NodeId:
-        master = ganeti.master_of(self._nodes)
+        master = ganeti_files.master_of(self._nodes)
         assert master
         return master
 
@@ -212,9 +155,9 @@ class _Bench:
 
     @contextlib.contextmanager
     def _measured(self, name: str) -> Iterator[None]:
-        before = _read(self._nodes)
+        before = read(self._nodes)
         yield
-        self._sample.costs[name] = _read(self._nodes).since(before)
+        self._sample.costs[name] = read(self._nodes).since(before)
 
     def _split(self, name: str, part: str, seconds: float) -> None:
         """Show something apart that the nodes have used in an operation."""
@@ -228,23 +171,23 @@ class _Bench:
         time.sleep(SETTLE)
 
     def _idle(self) -> None:
-        begin, units, before = time.time(), self._daemons(), _read(self._nodes)
+        begin, units, before = time.time(), self._daemons(), read(self._nodes)
         time.sleep(self._wishes.idle)
-        cost, later = _read(self._nodes).since(before), self._daemons()
+        cost, later = read(self._nodes).since(before), self._daemons()
         self._sample.idle = Idle(cost, self._watchers_since(begin))
         for name, daemon in later.items():
             used = cost.parts["helpers"] if name == HELPERS else daemon.cpu - (units[name].cpu if name in units else 0)
-            self._sample.daemons[name] = Daemon(daemon.units, daemon.private, daemon.pss, used)
+            self._sample.daemons[name] = DaemonUse(daemon.units, daemon.private, daemon.pss, used)
 
-    def _daemons(self) -> dict[str, Daemon]:
+    def _daemons(self) -> dict[str, DaemonUse]:
         """Each daemon's units, memory and CPU time up to now."""
-        found: dict[str, Daemon] = {}
+        found: dict[str, DaemonUse] = {}
 
         def add(name: str, group: Path) -> None:
             sums = [cgroups.memory(pid) for _, pid in cgroups.processes(group)]
-            old = found.get(name, Daemon(0, 0, 0))
+            old = found.get(name, DaemonUse(0, 0, 0))
             if sums:
-                found[name] = Daemon(
+                found[name] = DaemonUse(
                     old.units + 1,
                     old.private + sum(memory.get("Private_Clean", 0) + memory.get("Private_Dirty", 0) for memory in sums),
                     old.pss + sum(memory.get("Pss", 0) for memory in sums),
@@ -255,7 +198,7 @@ class _Bench:
             for group in node.control_group.glob(f"ganeti-*@{node.name}.service"):
                 add(group.name.removeprefix("ganeti-").partition("@")[0], group)
         for group in SYSTEM.glob("ganeti-*.service"):
-            if _is_ours(group.name, self._nodes):
+            if is_ours(group.name, self._nodes):
                 add(HELPERS, group)
         return found
 
@@ -286,7 +229,7 @@ class _Bench:
         self._split("noded-start", "noded", sum(cgroups.cpu_of(view.noded_pid(node.name)) for node in self._nodes))
 
     def _master_failover(self) -> None:
-        candidates = (ganeti.ssconf(self._master, "master_candidates") or "").split()
+        candidates = (ganeti_files.ssconf(self._master, "master_candidates") or "").split()
         new = self._made.id.node(next(name for name in candidates if name != self._master.name))
         with self._measured("master-failover"):
             ganeti.command(new, "gnt-cluster", "master-failover")
@@ -296,7 +239,7 @@ class _Bench:
         cluster = self._made.id
         text = config_text.replace_key(cluster.config_file.read_text(), "cluster", "nodes", str(len(self._nodes) + 1))
         larger = config.parse(cluster, text)
-        with apply.alone(self._progress.say), connect() as systemd:
+        with locking.exclusive(self._progress.say), connect() as systemd:
             declare.write_config(cluster, text)
             bring_up.bring_up(larger, systemd, Progress(quiet=True), bring_up.Outcome(larger))
         self._nodes.append(self._spare)
@@ -304,10 +247,10 @@ class _Bench:
             ganeti.node_add(self._master, larger.nodes[-1])
 
 
-def _configure(cluster: ClusterId, nodes: int, wishes: Wishes) -> tuple[ClusterConfig, str, NodeId]:
+def _configure(cluster: ClusterId, nodes: int, wishes: BenchOptions) -> tuple[ClusterConfig, str, NodeId]:
     """A configuration for a cluster of this size, its text, and the node that may be added to it later."""
     instances = nodes * wishes.instances_per_node
-    larger, text = declare.new_config(cluster, declare.Wishes(nodes=nodes + 1, instances=instances))
+    larger, text = declare.new_config(cluster, declare.UpOptions(nodes=nodes + 1, instances=instances))
     text = config_text.replace_key(text, "cluster", "nodes", str(nodes))
     sections = {key.name: key.section for key in keys.KEYS}
     for key, value in wishes.settings.items():
@@ -315,10 +258,10 @@ def _configure(cluster: ClusterId, nodes: int, wishes: Wishes) -> tuple[ClusterC
     return config.parse(cluster, text), text, larger.nodes[-1].id
 
 
-def _measure(cluster: ClusterId, nodes: int, wishes: Wishes, progress: Progress) -> Sample:
+def _measure(cluster: ClusterId, nodes: int, wishes: BenchOptions, progress: Progress) -> Sample:
     """Make a cluster, measure, and remove it, whatever happens."""
     sample = Sample(nodes, nodes * wishes.instances_per_node, os.getloadavg()[0])
-    with apply.alone(progress.say):
+    with locking.exclusive(progress.say):
         made, text, spare = _configure(cluster, nodes, wishes)
         declare.write_config(cluster, text)
     try:
@@ -330,7 +273,7 @@ def _measure(cluster: ClusterId, nodes: int, wishes: Wishes, progress: Progress)
     return sample
 
 
-def about(wishes: Wishes) -> dict[str, object]:
+def about(wishes: BenchOptions) -> dict[str, object]:
     """What the figures depend on."""
     package = run(["dpkg-query", "--show", "--showformat=${Version}", "ganeti"], check=False).stdout
     memory = next(line for line in Path("/proc/meminfo").read_text().splitlines() if line.startswith("MemTotal:"))
@@ -351,11 +294,13 @@ def about(wishes: Wishes) -> dict[str, object]:
     }
 
 
-def bench(cluster: ClusterId, wishes: Wishes, save: Callable[[Result], None], progress: Progress) -> Result:
+def bench(
+    cluster: ClusterId, wishes: BenchOptions, save: Callable[[BenchResult], None], progress: Progress
+) -> BenchResult:
     """Make and measure a cluster for each size and run; what is found is handed to `save` after each."""
     ganeti.check_installed()
     declare.check_absent(cluster, "the benchmark")
-    result = Result(about(wishes))
+    result = BenchResult(about(wishes))
     save(result)  # rather now than after an hour
     with interrupted_by_sigterm():
         for nodes in wishes.sizes:

@@ -7,16 +7,16 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ganeti_vc.base.errors import VclusterError
-from ganeti_vc.cli.output import counted
-from ganeti_vc.machine import ganeti, sysctl
+from ganeti_vc.base.progress import counted
+from ganeti_vc.machine import config_files, ganeti, ganeti_files
 from ganeti_vc.machine.systemd import Systemd
 from ganeti_vc.model import capacity
 from ganeti_vc.model.capacity import Row, Size
 from ganeti_vc.model.config import ClusterConfig
-from ganeti_vc.model.names import SYSCTL_FILE, ClusterId
+from ganeti_vc.model.feature import Feature
+from ganeti_vc.model.names import ClusterId
 from ganeti_vc.operations.doctor import features, stocks
-from ganeti_vc.operations.doctor.features import Feature
-from ganeti_vc.reconcile import apply, manager, plan
+from ganeti_vc.reconcile import observe, refusals
 
 FIELDS = {
     "what": "What",
@@ -126,8 +126,8 @@ def _figure(number: int, unit: str) -> str:
 
 def _instances(made: ClusterConfig) -> int:
     """How many Ganeti has, by its files."""
-    master = ganeti.master_of(node.id for node in made.nodes)
-    return len((ganeti.ssconf(master, "instance_list") or "").split()) if master else 0
+    master = ganeti_files.master_of(node.id for node in made.nodes)
+    return len((ganeti_files.ssconf(master, "instance_list") or "").split()) if master else 0
 
 
 def _existing(made: ClusterConfig, instances: int, version: str) -> Size:
@@ -148,12 +148,12 @@ def _clusters(good: Mapping[ClusterId, ClusterConfig], bad: Mapping[ClusterId, V
     """Whether names, addresses, devices and ports are left for the clusters there are."""
     refused = dict(bad)
     try:
-        observed = apply.observe(good)
+        observed = observe.observe(good)
     except VclusterError:
         return []  # an ssh host key is missing, which is said by itself
     for cluster, made in good.items():
         try:
-            plan.check_host(made, observed)
+            refusals.check_host(made, observed)
         except VclusterError as err:
             refused[cluster] = err
     return [
@@ -170,7 +170,7 @@ def examine(systemd: Systemd, nodes: int | None, instances: int | None) -> Repor
     declares is not counted.
     """
     version = ganeti.version()
-    good, bad = manager.read_configs()
+    good, bad = config_files.read_configs()
     configs = list(good.values())
     active = {unit.name for unit in systemd.list_units("ganeti-*@*.service") if unit.active == "active"}
     present = {made.id: _instances(made) for made in configs}
@@ -196,65 +196,3 @@ def examine(systemd: Systemd, nodes: int | None, instances: int | None) -> Repor
         wanted = [new(max(1, capacity.first(rows([new(1)])).nodes or 0))]
     return Report(sum(size.nodes for size in wanted), sum(size.instances for size in wanted), rows(wanted),
                   [*features.read(configs), *_clusters(good, bad)])  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Raise:
-    """A parameter of the kernel that is too low."""
-
-    key: str
-    before: int
-    after: int
-    refused: str = ""  #: why it stays as it is
-
-    def __str__(self) -> str:
-        if self.refused:
-            return f"{self.key} stays at {self.before} instead of {self.after}: {self.refused}"
-        return f"{self.key}: {self.before} -> {self.after}"
-
-
-def raises(rows: Sequence[Row], kept: Mapping[str, int]) -> list[Raise]:
-    """What would have to be raised, and to what; never to less than our file says already."""
-    return [
-        Raise(row.limit.key, row.present, max(capacity.enough(row.needed), kept.get(row.limit.key, 0)))
-        for row in rows
-        if row.limit.sysctl and row.state != "ok"
-    ]
-
-
-def checked(wanted: Sequence[Raise]) -> list[Raise]:
-    """With the reason where this machine does not let us."""
-    return [
-        one if sysctl.is_writable(one.key)
-        else replace(one, refused="it cannot be written here (in a container: raise it outside)")
-        for one in wanted
-    ]  # fmt: skip
-
-
-def fix(report: Report) -> list[Raise]:
-    """Raise what is too low and can be raised, now and at boot. What is high enough stays out of our file, what stands
-    in it stays there.
-    """
-    before = sysctl.kept()
-    wanted = checked(raises(report.rows, before))
-    if all(one.refused for one in wanted):
-        return wanted
-    # The file first: interrupted, the next boot does the rest.
-    sysctl.keep({**before, **{one.key: one.after for one in wanted if not one.refused}})
-    done = []
-    for one in wanted:
-        if not one.refused:
-            try:
-                sysctl.write(one.key, one.after)
-            except OSError as err:
-                one = replace(one, refused=err.strerror or str(err))
-        done.append(one)
-    if any(one.refused for one in done):
-        sysctl.keep({**before, **{one.key: one.after for one in done if not one.refused}})
-    return done
-
-
-def fix_lines(wanted: Sequence[Raise]) -> list[str]:
-    """What `fix` would do, a line each."""
-    lines = [f"set {one.key} from {one.before} to {one.after}" for one in wanted if not one.refused]
-    return [*lines, *([f"write {SYSCTL_FILE}"] if lines else [])]

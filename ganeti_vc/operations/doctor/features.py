@@ -8,37 +8,15 @@ import gzip
 import os
 import shutil
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from ganeti_vc.machine import ganeti, network, ssh
 from ganeti_vc.model import names
 from ganeti_vc.model.config import ClusterConfig
 from ganeti_vc.model.daemons import DAEMONS, Runs
+from ganeti_vc.model.feature import Feature
 from ganeti_vc.model.keys import DEFAULT_SSH_PORT
 from ganeti_vc.node import view
-
-
-@dataclass(frozen=True)
-class Feature:
-    """Something that is there or not."""
-
-    key: str  #: in JSON
-    what: str
-    there: bool | None  #: None: cannot be told without trying
-    remedy: str
-    optional: bool = False
-    words: tuple[str, str] = ("missing", "there")
-
-    @property
-    def word(self) -> str:
-        return "unknown" if self.there is None else self.words[self.there]
-
-    @property
-    def state(self) -> str:
-        if self.there is None:
-            return "unknown"
-        return "ok" if self.there else "hint" if self.optional else "missing"
 
 
 def module(name: str, option: str, root: Path = Path("/")) -> bool | None:

@@ -19,16 +19,20 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from ganeti_vc.base import files
+from ganeti_vc.base.constants import GANETI_PYTHON
 from ganeti_vc.base.errors import UsageError, VclusterError
-from ganeti_vc.base.process import BASE_ENVIRONMENT, interrupted_by_sigterm
-from ganeti_vc.cli.output import Progress
+from ganeti_vc.base.process import BASE_ENVIRONMENT
+from ganeti_vc.base.progress import Progress
+from ganeti_vc.base.signals import interrupted_by_sigterm
+from ganeti_vc.machine import config_files
 from ganeti_vc.machine.systemd import connect
 from ganeti_vc.model import config, config_text
 from ganeti_vc.model.config import ClusterConfig
-from ganeti_vc.model.names import GANETI_PYTHON, GANETI_QA, ClusterId
+from ganeti_vc.model.names import GANETI_QA, ClusterId
 from ganeti_vc.operations import bring_up, declare, destroy
-from ganeti_vc.operations.qa.suite import XEN_FILE, Result, configuration, junit, results, together
-from ganeti_vc.reconcile import apply
+from ganeti_vc.operations.qa.results import TestResult, junit, merge, results
+from ganeti_vc.operations.qa.suite import XEN_FILE, configuration
+from ganeti_vc.reconcile import locking
 
 BURNIN = Path(GANETI_PYTHON) / "burnin"
 #: Ganeti 3.1's suite writes a log of its own where the machine's Ganeti has its own.
@@ -38,8 +42,8 @@ NODES = 4  #: evacuation and re-creation need three; one more for what is taken 
 
 def _make(cluster: ClusterId, progress: Progress) -> ClusterConfig:
     """A cluster that is there and not initialised. Its remote API is on the first node, where the suite looks for it."""
-    with apply.alone(progress.say), connect() as systemd:
-        made, text = declare.new_config(cluster, declare.Wishes(nodes=NODES))
+    with locking.exclusive(progress.say), connect() as systemd:
+        made, text = declare.new_config(cluster, declare.UpOptions(nodes=NODES))
         text = config_text.replace_key(text, "daemons", "rapi", f"-b {made.nodes[0].address}")
         made = config.parse(cluster, text)
         declare.write_config(cluster, text)
@@ -57,7 +61,7 @@ def _run(
     options: Sequence[str],
     log: Path | None,
     running: list[subprocess.Popen[str]],
-) -> Iterator[Result]:
+) -> Iterator[TestResult]:
     """Run the suite, which is one of those `running` then. What it prints goes to the log a test at a time.
 
     Raises VclusterError when it ends with something else than its tests' results.
@@ -118,7 +122,7 @@ def qa(
     junit_file: Path | None,
     log: Path | None,
     progress: Progress,
-) -> list[Result]:
+) -> list[TestResult]:
     """Make a cluster for each of the `tests`, the second one called CLUSTER2, run the suite on all of them at the same
     time, and remove those again on which nothing failed, unless `keep` is set. An interruption removes all."""
     for path in filter(None, (junit_file, log)):
@@ -128,7 +132,7 @@ def qa(
         declare.check_absent(one, "the QA suite")
     running: list[subprocess.Popen[str]] = []
 
-    def run(made: ClusterConfig, switches: Mapping[str, bool]) -> list[Result]:
+    def run(made: ClusterConfig, switches: Mapping[str, bool]) -> list[TestResult]:
         found = []
         for result in _run(made, switches, options, log, running):
             found.append(result)
@@ -138,7 +142,7 @@ def qa(
                 progress.say("\n".join(result.output[-30:]))
         return found
 
-    def run_all() -> list[list[Result]]:
+    def run_all() -> list[list[TestResult]]:
         made = [_make(one, progress) for one in clusters]
         with ThreadPoolExecutor() as pool:
             try:
@@ -153,10 +157,10 @@ def qa(
             apart = run_all()
         except KeyboardInterrupt:
             for one in clusters:
-                if not keep and config.exists(one):
+                if not keep and config_files.exists(one):
                     destroy.destroy(one, progress)
             raise
-    found = together(apart)
+    found = merge(apart)
     if junit_file:
         files.write(junit_file, junit(found))
     for one, its in zip(clusters, apart, strict=True):

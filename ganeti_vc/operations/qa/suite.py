@@ -3,11 +3,8 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING
-from xml.etree import ElementTree
 
 if TYPE_CHECKING:
     from ganeti_vc.model.config import ClusterConfig
@@ -63,7 +60,15 @@ WITH_DISKS = ("instance-export", "instance-rename")
 #: The same, with Ganeti 3.1.
 WITH_DISKS_31 = ("instance-modify",)
 #: For the time: what goes with these to the second cluster, so that both have about the same to do.
-BESIDE = ("test-jobqueue", "cluster-modify", "cluster-rename", "os", "filters", "node-modify", "jobqueue-performance")
+SECOND_CLUSTER_TESTS = (
+    "test-jobqueue",
+    "cluster-modify",
+    "cluster-rename",
+    "os",
+    "filters",
+    "node-modify",
+    "jobqueue-performance",
+)
 #: A file for Xen: the suite changes Xen's parameters, and Ganeti checks them although no node runs Xen.
 XEN_FILE = "/boot/vmlinuz-3-xenU"
 #: For a run of a few minutes: a test of each kind, without those that wait.
@@ -75,17 +80,6 @@ QUICK = (
 )  # fmt: skip
 
 
-@dataclass
-class Result:
-    """One test of the suite."""
-
-    name: str
-    description: str
-    outcome: str  #: passed, failed, "not applicable" (it ran no command) or skipped
-    seconds: float = 0.0
-    output: list[str] = field(default_factory=list)
-
-
 def runs(version: str, quick: bool, only: Collection[str] = ()) -> list[dict[str, bool]]:
     """The suite's switches for each run of it, which has a cluster to itself, by Ganeti's version ("3.0"): all that
     can run here, a few, or those named."""
@@ -95,7 +89,7 @@ def runs(version: str, quick: bool, only: Collection[str] = ()) -> list[dict[str
 
     if only or quick:
         return [some(only or QUICK)]
-    apart = (*WITH_DISKS, *(WITH_DISKS_31 if version == "3.1" else ()), *BESIDE)
+    apart = (*WITH_DISKS, *(WITH_DISKS_31 if version == "3.1" else ()), *SECOND_CLUSTER_TESTS)
     most = {"default": True, **dict.fromkeys((*NOT_RUN, *apart), False)}
     return [
         most,
@@ -135,57 +129,3 @@ def configuration(made: ClusterConfig, tests: Mapping[str, bool]) -> dict[str, o
         "options": {"reboot-types": ["soft", "hard", "full"], "use-iallocators": True, "max-parallel": 4},
         "tests": dict(tests),
     }  # fmt: skip
-
-
-_START = re.compile(r"<<<< \S+ \S+ start \[(\w+)\] (.*?)(?: -*)?$")
-_END = re.compile(r"---- (PASSED|FAILED) \[(\w+)\] ")
-_TIME = re.compile(r">>>> \S+ \S+ time=(\d+):(\d+):([\d.]+) \[(\w+)\]")
-_SKIP = re.compile(r"\*\*\*\* \S+ \S+ skipping (?:\[(\w+)\] )?(.*), test\(s\) .* disabled")
-
-
-def results(lines: Iterable[str]) -> Iterator[Result]:
-    """The tests in the suite's output, each when it has ended."""
-    present: Result | None = None
-    ran = False
-    for line in lines:
-        if match := _START.match(line):
-            present, ran = Result(match[1], match[2], ""), False
-        elif match := _SKIP.match(line):
-            yield Result(match[1] or "", match[2], "skipped")
-        if present is None:
-            continue
-        present.output.append(line)
-        ran = ran or line.startswith(("Command: ", "GET ", "POST ", "PUT ", "DELETE ")) or "ssh -o" in line
-        if match := _END.match(line):
-            present.outcome = "failed" if match[1] == "FAILED" else "passed" if ran else "not applicable"
-        elif (match := _TIME.match(line)) and match[4] == present.name:
-            present.seconds = int(match[1]) * 3600 + int(match[2]) * 60 + float(match[3])
-            yield present
-            present = None
-
-
-def together(runs: Iterable[Iterable[Result]]) -> list[Result]:
-    """The results of several runs. What one has skipped and another has not is not skipped."""
-    found = [result for run in runs for result in run]
-    ran = {result.name for result in found if result.outcome != "skipped"}
-    skipped = {(result.name, result.description): result for result in found
-               if result.outcome == "skipped" and result.name not in ran}  # fmt: skip
-    return [*(result for result in found if result.outcome != "skipped"), *skipped.values()]
-
-
-def junit(found: Iterable[Result]) -> str:
-    """The results as JUnit's XML."""
-    found = list(found)
-    root = ElementTree.Element(
-        "testsuite", name="ganeti-qa", tests=str(len(found)),
-        failures=str(sum(result.outcome == "failed" for result in found)),
-        skipped=str(sum(result.outcome in ("skipped", "not applicable") for result in found)),
-    )  # fmt: skip
-    for result in found:
-        case = ElementTree.SubElement(root, "testcase", classname="ganeti-qa", name=f"{result.name} {result.description}",
-                                      time=f"{result.seconds:.1f}")  # fmt: skip
-        if result.outcome == "failed":
-            ElementTree.SubElement(case, "failure").text = "\n".join(result.output[-100:])
-        elif result.outcome != "passed":
-            ElementTree.SubElement(case, "skipped", message=result.outcome)
-    return ElementTree.tostring(root, encoding="unicode") + "\n"

@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""What Ganeti has written down on the nodes: read without asking anybody."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from ganeti_vc.base import files
+from ganeti_vc.model.names import ClusterId, NodeId
+
+
+@dataclass(frozen=True)
+class Initialised:
+    """What Ganeti itself has recorded of a cluster and does not change any more."""
+
+    nodes: Mapping[str, str]  #: primary address by node name
+    ssh_port: int | None
+    device: str | None = None  #: of the cluster's address (gnt-cluster --master-netdev)
+
+
+def ssconf(node: NodeId, name: str) -> str | None:
+    """A value of Ganeti's static configuration on this node (ssconf.SimpleStore), None without one."""
+    try:
+        return (node.data_dir / f"ssconf_{name}").read_text().rstrip("\n")
+    except FileNotFoundError:
+        return None
+
+
+def master_of(nodes: Iterable[NodeId]) -> NodeId | None:
+    """The node that is the master by its own files; None when no cluster is initialised.
+
+    One that was off during a failover still takes itself for the master: the youngest file is right.
+    """
+    claims = [node for node in nodes
+              if (node.data_dir / "config.data").exists() and ssconf(node, "master_node") == node.name]  # fmt: skip
+    return max(claims, key=lambda node: (node.data_dir / "ssconf_master_node").stat().st_mtime, default=None)
+
+
+def initialised(cluster: ClusterId) -> Initialised | None:
+    """What the master has recorded, whatever the configuration file says its nodes are called; None without one."""
+    directories = cluster.directory.glob("[!.]*/var/lib/ganeti/config.data")
+    master = master_of(cluster.node(path.relative_to(cluster.directory).parts[0]) for path in directories)
+    if master is None:
+        return None
+    nodes = dict(line.split() for line in (ssconf(master, "node_primary_ips") or "").splitlines())
+    try:
+        recorded = json.loads((master.data_dir / "config.data").read_text())
+    except json.JSONDecodeError:
+        return Initialised(nodes, None)  # cut short by a full disk: Ganeti will say so
+    cluster_data = recorded["cluster"]
+    return Initialised(nodes, cluster_data["ndparams"].get("ssh_port"), cluster_data["master_netdev"])
+
+
+def expected_units(node: NodeId, master: NodeId | None) -> list[str]:
+    """Units of the daemons that ought to run on this node, by the files Ganeti has put there."""
+    if not (node.data_dir / "server.pem").exists():
+        return []
+    wanted, candidate = ["noded"], (node.data_dir / "config.data").exists()
+    if candidate or node.mond_link.is_symlink():
+        wanted.append("mond")
+    if candidate:
+        wanted.append("confd")
+        if node == master:
+            wanted += ["wconfd", "luxid", "rapi"]
+    return [node.service(daemon) for daemon in wanted]
+
+
+_UNFINISHED = {"queued", "waiting", "canceling", "running"}
+
+
+def is_finished(job: str) -> bool:
+    """Whether a job, by the text of its file in the queue, will not change any more (jqueue._QueuedJob.CalcStatus)."""
+    return not _UNFINISHED & {op["status"] for op in json.loads(job)["ops"]}
+
+
+def unfinished_job(master: NodeId, finished: set[str]) -> str | None:
+    """One of the jobs that run or wait, by the master's files, so that it need not answer.
+
+    `finished` are names of files that need not be read; those that have come to an end are added.
+    """
+    for path in sorted((master.data_dir / "queue").glob("job-*")):
+        if path.name in finished:
+            continue
+        text = files.read(path)  # None: it was archived meanwhile
+        if text is not None and not is_finished(text):
+            return path.name.removeprefix("job-")
+        finished.add(path.name)
+    return None

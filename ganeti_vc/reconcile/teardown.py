@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Taking things away that outlive a command: for the manager's end, the package's removal and destroy."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from collections.abc import Callable
+
+from ganeti_vc.base import locks
+from ganeti_vc.machine import cgroups, config_files, ssh
+from ganeti_vc.machine.systemd import Systemd
+from ganeti_vc.model import names
+from ganeti_vc.reconcile import apply, observe, plan, state
+from ganeti_vc.reconcile.steps import ReloadSystemd, Step, StopUnits
+
+
+def stop_everything(systemd: Systemd) -> None:
+    """Stop the manager, which takes its traces away, and the slices, which systemd would keep."""
+    systemd.stop(names.ALL_TARGET, names.MANAGER_SERVICE)
+    loaded = systemd.list_units("ganeti-vcluster*", "ganeti-vnode*", "ganeti-*@*")
+    systemd.stop(*(unit.name for unit in loaded if unit.active not in ("inactive", "failed")))
+    if names.RUN_DIR.exists():  # the manager was killed
+        undo(systemd)
+    for unit in loaded:
+        systemd.reset_failed(unit.name)
+    # The parent of our slices only when nobody else's are in it.
+    parent = cgroups.ALL_NODES.parent
+    if systemd.active_state("ganeti.slice") == "active" and not any(
+        child.is_dir() and child.name != names.ALL_SLICE for child in (parent.iterdir() if parent.exists() else ())
+    ):
+        systemd.stop("ganeti.slice")
+
+
+def remove_all(systemd: Systemd | None) -> None:
+    """For the package's removal: stop and unlink every cluster, keep configurations and data.
+
+    `systemd` is None where the machine was not booted with it; then nothing can be running.
+    """
+    _unlink_all(systemd)
+    if systemd is not None:
+        stop_everything(systemd)
+        _unlink_all(systemd)  # again, as in destroy
+
+
+def _unlink_all(systemd: Systemd | None) -> None:
+    observed = observe.observe({})
+    for cluster in sorted(state.known_clusters(observed) | set(config_files.declared())):
+        todo = plan.cluster_gone(cluster, observed, last=True)
+        if systemd is None:
+            todo = [step for step in todo if not isinstance(step, (StopUnits, ReloadSystemd))]
+            for step in todo:
+                apply.apply(step, systemd)  # type: ignore[arg-type]
+        else:
+            apply.apply_all(todo, systemd)
+
+
+def undo(systemd: Systemd, on_step: Callable[[Step], None] = lambda _: None) -> None:
+    """Take away what lives only as long as the manager runs, once nothing uses it any more."""
+    users = systemd.list_units("ganeti-vcluster@*.target", "ganeti-vnode@*.target", "ganeti-vcluster-sshd@*.service")
+    systemd.stop(*(unit.name for unit in users if unit.active != "inactive"))
+    with locks.lock(names.STATE_DIR):
+        observed = observe.observe({})
+        for cluster in sorted(state.known_clusters(observed)):
+            apply.apply_all(plan.runtime_gone(cluster, observed), systemd, on_step)
+    used = ssh.PRIVSEP_DIR if systemd.active_state("ssh.service") == "active" else None
+    for note, directory in ((ssh.MADE_SSHD_DIR, ssh.PRIVSEP_DIR), (names.MADE_GANETI_RUN_DIR, names.GANETI_RUN_DIR)):
+        if note.exists() and directory != used:
+            with contextlib.suppress(OSError):  # somebody else uses it, or has removed it
+                directory.rmdir()
+    shutil.rmtree(names.RUN_DIR, ignore_errors=True)
