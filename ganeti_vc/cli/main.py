@@ -19,9 +19,9 @@ from ganeti_vc.cli import output, parser, sandbox_commands, snapshot_commands
 from ganeti_vc.machine import config_files, snapshots
 from ganeti_vc.machine.systemd import connect
 from ganeti_vc.model import config, names
+from ganeti_vc.model.options import UpOptions
 from ganeti_vc.node import view
 from ganeti_vc.operations import bring_up, declare, destroy, lookup, on_node, scale, status, temporary
-from ganeti_vc.operations.declare import UpOptions
 from ganeti_vc.sandbox import sandboxes
 
 # Most commands are over sooner than all modules are imported: those of a single command, in it.
@@ -44,18 +44,18 @@ def _report(outcome: bring_up.Outcome, seconds: float, args: argparse.Namespace)
     if args.json:
         output.print_json({**outcome.document(), "seconds": round(seconds, 1)})
     elif not errors:
-        cluster = outcome.cluster.id.name
+        cluster = outcome.config.id.name
         master = outcome.master.name if outcome.master else "none"
-        nodes = progress.counted(len(outcome.cluster.nodes), "node")
+        nodes = progress.counted(len(outcome.config.nodes), "node")
         what = "is up" if outcome.changes else "is up already, nothing was changed"
         print(f"Cluster {cluster} {what}: {nodes}, master {master} ({seconds:.0f} s).")
         if args.command == "up" and outcome.changes:
             print(f"""
 Try:
   {progress.program()} exec {master_option(outcome)}master -- gnt-node list
-  {progress.program()} shell {outcome.cluster.nodes[0].id.name}
+  {progress.program()} shell {outcome.config.nodes[0].id.name}
   {progress.program()} status {cluster}
-  {progress.program()} logs {outcome.cluster.nodes[0].id.name} -f""")
+  {progress.program()} logs {outcome.config.nodes[0].id.name} -f""")
     if errors:
         raise StepFailed(f"gnt-cluster verify finds: {errors[0]}" + (f" and {len(errors) - 1} more" if errors[1:] else ""),
                          f"look at: gnt-vcluster exec {master_option(outcome)}master -- gnt-cluster verify")  # fmt: skip
@@ -63,7 +63,7 @@ Try:
 
 
 def master_option(outcome: bring_up.Outcome) -> str:
-    name = outcome.cluster.id.name
+    name = outcome.config.id.name
     return "" if name == "default" else f"-c {name} "
 
 
@@ -201,8 +201,7 @@ def do_power(args: argparse.Namespace) -> int:
 def do_scale(args: argparse.Namespace) -> int:
     cluster = lookup.default_cluster(args.cluster)
     if args.dry_run:
-        _, _, lines = scale.scale_plan(cluster, args.nodes, args.join)
-        return output.print_dry_run(lines, args)
+        return output.print_dry_run(scale.dry_run(cluster, args.nodes, UpOptions(join=args.join)), args)
     begin = time.monotonic()
     outcome = scale.scale(
         cluster, args.nodes, UpOptions(join=args.join, shared_key=args.shared_key), output.progress(args)

@@ -6,8 +6,8 @@ from __future__ import annotations
 import argparse
 
 from ganeti_vc import VERSION
+from ganeti_vc.model import options
 from ganeti_vc.model.daemons import DAEMONS
-from ganeti_vc.operations import seeding
 from ganeti_vc.operations.bench.figures import OPERATIONS as BENCH_OPERATIONS
 from ganeti_vc.operations.bench.figures import SMALLEST_SIZE as SMALLEST_BENCH
 from ganeti_vc.sandbox.debian_trees import SUITES
@@ -34,8 +34,8 @@ def _joining(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--join", choices=("auto", "ganeti", "seeding"), default="auto", metavar="HOW",
         help="how nodes and instances get into the cluster: ganeti (gnt-node add, gnt-instance add), seeding "
-             f"(written into the stopped master's configuration) or auto (seeding from {seeding.NODES_FROM} nodes or "
-             f"{seeding.INSTANCES_FROM} instances on)",
+             f"(written into the stopped master's configuration) or auto (seeding from {options.SEED_NODES_FROM} nodes or "
+             f"{options.SEED_INSTANCES_FROM} instances on)",
     )  # fmt: skip
     parser.add_argument("--shared-key", action="store_true", default=True,
                         help="with seeding (the default): one private key for all new nodes, each with a certificate of its own")  # fmt: skip

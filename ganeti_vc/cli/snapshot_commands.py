@@ -51,7 +51,7 @@ def do_restore(args: argparse.Namespace) -> int:
         output.print_json({**outcome.document(), "snapshot": snapshot.name, "seconds": round(seconds, 1)})
     else:
         print(f"Cluster {snapshot.cluster.name} is what it was in {snapshot.name}: "
-              f"{progress.counted(len(outcome.cluster.nodes), 'node')} ({seconds:.1f} s).")  # fmt: skip
+              f"{progress.counted(len(outcome.config.nodes), 'node')} ({seconds:.1f} s).")  # fmt: skip
     return 0
 
 

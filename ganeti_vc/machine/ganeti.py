@@ -88,6 +88,16 @@ def node_names(master: NodeId) -> list[str]:
     return command(master, "gnt-node", "list", "--no-headers", "-o", "name").stdout.split()
 
 
+def instance_names(master: NodeId) -> list[str]:
+    """Return the names of the instances that the running master knows."""
+    return command(master, "gnt-instance", "list", "--no-headers", "-o", "name").stdout.split()
+
+
+def running_jobs(master: NodeId) -> list[str]:
+    """Return the numbers of the jobs that run."""
+    return command(master, "gnt-job", "list", "--running", "--no-headers", "-o", "id").stdout.split()
+
+
 def node_add(master: NodeId, node: NodeConfig, readd: bool = False, group: str | None = None) -> None:
     """`gnt-node add`, and what it leaves out: confd on a node that became a master candidate."""
     argv = ["gnt-node", "add", "--no-ssh-key-check"]

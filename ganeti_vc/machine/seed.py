@@ -1,19 +1,57 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Having tools/seed write nodes and instances into the stopped cluster's configuration."""
+"""Large clusters in seconds: nodes and instances are written into the stopped cluster's configuration (tools/seed).
+
+What to write follows from the cluster's configuration file alone: the same file gives the same cluster again.
+"""
 
 from __future__ import annotations
 
+import itertools
 import json
+import random
 import subprocess
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 from ganeti_vc.base import constants
 from ganeti_vc.base.errors import StepFailed
 from ganeti_vc.base.process import BASE_ENVIRONMENT
 from ganeti_vc.model import names
+from ganeti_vc.model.config import ClusterConfig, NodeConfig
+from ganeti_vc.model.names import NodeId
 
-if TYPE_CHECKING:
-    from ganeti_vc.model.names import NodeId
+
+def groups(config: ClusterConfig) -> dict[NodeId, str]:
+    """The node group of each node: they take turns."""
+    return {node.id: name for node, name in zip(config.nodes, itertools.cycle(config.seeding.groups))}
+
+
+def document(
+    config: ClusterConfig, nodes: Sequence[NodeConfig], instances: Iterable[str], shared_key: bool
+) -> dict[str, Any]:
+    """What tools/seed is told. The nodes take turns for the instances, unless these are spread at random."""
+    settings, group = config.seeding, groups(config)
+    turn = {name: at for at, (name, _) in enumerate(config.instances)}
+    made = []
+    for name in instances:
+        # By its name, so that it has the same shape however many are made with it.
+        chance = random.Random(f"{settings.random_seed}/{name}")
+        at = chance.randrange(len(config.nodes)) if settings.spread == "random" else turn[name] % len(config.nodes)
+        made.append({
+            "name": name, "node": config.nodes[at].id.name, "os": "noop", "memory": chance.choice(settings.memory),
+            "vcpus": chance.choice(settings.vcpus), "up": chance.randrange(100) >= settings.down,
+            "tags": list(settings.instance_tags),
+        })  # fmt: skip
+    return {
+        "groups": list(settings.groups),
+        "nodes": [
+            {"name": node.id.name, "address": str(node.address),
+             "secondary": str(node.secondary or ""), "group": group[node.id], "tags": list(settings.node_tags)}
+            for node in nodes
+        ],
+        "instances": made,
+        "shared_key": shared_key,
+    }  # fmt: skip
 
 
 def seed(master: NodeId, what: dict[str, Any]) -> None:

@@ -6,36 +6,19 @@ from __future__ import annotations
 import logging
 import shlex
 from collections.abc import Iterable
-from dataclasses import dataclass
 from ipaddress import ip_address
 
 from ganeti_vc.base import files
 from ganeti_vc.base.errors import ConfigError, StepFailed, VclusterError
 from ganeti_vc.machine import config_files, ganeti_files
 from ganeti_vc.model import config, keys
-from ganeti_vc.model.addresses import DEFAULT_NETWORKS, AddressPlan, Network
+from ganeti_vc.model.addresses import DEFAULT_NETWORKS, AddressPlan
 from ganeti_vc.model.config import ClusterConfig, key_error
 from ganeti_vc.model.names import ClusterId
+from ganeti_vc.model.options import UpOptions
 from ganeti_vc.reconcile import observe, refusals
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class UpOptions:
-    """What the options of `up` and `create` ask for; None: not said."""
-
-    nodes: int | None = None
-    instances: int | None = None
-    domain: str | None = None
-    network: str | None = None
-    join: str = "auto"  #: how nodes and instances get into the cluster: auto, ganeti or seeding
-    shared_key: bool = True
-    verify: bool = True
-    networks: tuple[Network, ...] = DEFAULT_NETWORKS  #: to choose from when none is asked for
-
-
-NO_OPTIONS = UpOptions()
 
 
 def new_config(cluster: ClusterId, wishes: UpOptions) -> tuple[ClusterConfig, str]:

@@ -13,7 +13,7 @@ from dataclasses import replace
 from ganeti_vc.base import locks
 from ganeti_vc.base.errors import VclusterError
 from ganeti_vc.base.progress import Progress
-from ganeti_vc.machine import config_files, exchange, freezer, ganeti, ganeti_files, snapshots
+from ganeti_vc.machine import config_files, exchange, freezer, ganeti, snapshots
 from ganeti_vc.machine.exchange import Journal
 from ganeti_vc.machine.snapshots import About, Snapshot
 from ganeti_vc.machine.systemd import Systemd, connect
@@ -83,11 +83,9 @@ def restore(
         else:
             made = _exchange(snapshot, journal, systemd, progress)
         bring_up.adopt(cluster)
-        outcome = bring_up.Outcome(made, [f"restore {snapshot.name}"])
-        if keep:
-            outcome.changes.append(f"keep the state before as {keep}")
-        (bring_up.bring_up if start else bring_up.prepare)(made, systemd, progress, outcome)
-        outcome.master = ganeti_files.master_of(node.id for node in made.nodes)
+        changes = [f"restore {snapshot.name}", *([f"keep the state before as {keep}"] if keep else [])]
+        again = bring_up.BringUp(made, systemd, progress, changes)
+        outcome = again.surroundings_and_start() if start else again.surroundings()
         exchange.end(cluster)
         return outcome
 

@@ -1,88 +1,96 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""scale: more or fewer nodes for a cluster there is."""
+"""scale: more or fewer nodes for a cluster."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 from ganeti_vc.base.errors import VclusterError
-from ganeti_vc.base.progress import Progress, counted
-from ganeti_vc.machine import config_files, ganeti, ganeti_files
-from ganeti_vc.machine.systemd import Systemd, connect
-from ganeti_vc.model import config, config_text
-from ganeti_vc.model.config import ClusterConfig
+from ganeti_vc.base.progress import Progress
+from ganeti_vc.machine import config_files, ganeti
+from ganeti_vc.machine.systemd import connect
+from ganeti_vc.model import config_text
+from ganeti_vc.model.config import ClusterConfig, parse
 from ganeti_vc.model.names import ClusterId
-from ganeti_vc.operations import bring_up, declare, seeding
-from ganeti_vc.operations.bring_up import Outcome
-from ganeti_vc.operations.declare import UpOptions
-from ganeti_vc.reconcile import apply, locking
+from ganeti_vc.model.options import UpOptions
+from ganeti_vc.operations import bring_up, declare
+from ganeti_vc.operations.bring_up import BringUp, Outcome
+from ganeti_vc.reconcile import apply, ganeti_apply, ganeti_plan, locking
+from ganeti_vc.reconcile.ganeti_steps import GanetiStep, RemoveNode
 from ganeti_vc.reconcile.steps import Discard
 
 
-def _with_nodes(cluster: ClusterId, count: int) -> str:
-    """The text of the configuration file with another number of nodes; nothing else in it changes."""
-    text = cluster.config_file.read_text()
-    changed = config_text.replace_key(text, "cluster", "nodes", str(count))
-    config.parse(cluster, changed)
-    return changed
+@dataclass(frozen=True)
+class Sizes:
+    """A cluster as its file declares it now, and with the number of nodes that is asked for."""
+
+    present: ClusterConfig
+    wanted: ClusterConfig
+    text: str  #: of the file with that number; nothing else in it changes
+
+    @staticmethod
+    def of(cluster: ClusterId, count: int) -> Sizes:
+        """Read the file. Raises ConfigError when it, or the number, cannot be used."""
+        present = config_files.load(cluster)
+        text = config_text.replace_key(cluster.config_file.read_text(), "cluster", "nodes", str(count))
+        return Sizes(present, parse(cluster, text), text)
+
+    @property
+    def discarded(self) -> list[Discard]:
+        """The directories of the nodes that leave."""
+        return [Discard(node.id.rootdir) for node in self.present.nodes[len(self.wanted.nodes) :]]
 
 
-def scale_plan(cluster: ClusterId, count: int, join: str) -> tuple[ClusterConfig, str, list[str]]:
-    """The present configuration, the text of the coming one, and what has to be done."""
-    made = config_files.load(cluster)
-    text = _with_nodes(cluster, count)
-    coming = config.parse(cluster, text)
-    present = {node.id.name for node in made.nodes}
-    wanted = {node.id.name for node in coming.nodes}
-    lines = [f"gnt-node remove {node.id.name}" for node in reversed(made.nodes) if node.id.name not in wanted]
-    lines += [f"set nodes = {count} in {cluster.config_file}"] if wanted != present else []
-    more = [node.id.name for node in coming.nodes if node.id.name not in present]
-    if seeding.wanted(join, more, []):
-        lines.append(f"write {counted(len(more), 'node')} into Ganeti's configuration")
-    else:
-        lines += [f"gnt-node add {name}" for name in more]
-    return made, text, lines
+def dry_run(cluster: ClusterId, count: int, options: UpOptions) -> list[str]:
+    """Return what `scale` would do, a line each."""
+    sizes = Sizes.of(cluster, count)
+    with connect() as systemd:
+        leaving = ganeti_plan.leaving(sizes.present, sizes.wanted, ganeti_apply.observe(sizes.present, systemd))
+        state = ganeti_plan.expected(ganeti_apply.observe(sizes.wanted, systemd), leaving)
+    lines = [*map(str, leaving)]
+    if len(sizes.present.nodes) != count:
+        lines.append(f"set nodes = {count} in {cluster.config_file}")
+    lines += map(str, bring_up.machine_steps(sizes.wanted))
+    lines += map(str, ganeti_plan.whole(sizes.wanted, options, state, changed=bool(lines)))
+    return [*lines, *map(str, sizes.discarded)]
 
 
-def scale(cluster: ClusterId, count: int, wishes: UpOptions, progress: Progress) -> Outcome:
-    """More or fewer nodes. Surplus nodes leave from the last one on; they must be empty and not the master."""
+def scale(cluster: ClusterId, count: int, options: UpOptions, progress: Progress) -> Outcome:
+    """Change the number of nodes. Surplus nodes leave from the last one on; they must be empty and not the master.
+
+    Raises VclusterError that names what is in the way.
+    """
     ganeti.check_installed()
     with locking.exclusive(progress.say), connect() as systemd:
-        made, text, _ = scale_plan(cluster, count, wishes.join)
-        coming = config.parse(cluster, text)
-        bring_up.check_machine(coming)
-        outcome = Outcome(coming)
-        surplus = made.nodes[count:]
-        if surplus:
-            _leave(made, coming, systemd, progress, outcome)
-        if text != cluster.config_file.read_text():
-            declare.write_config(cluster, text)
-            outcome.changes.append(f"set nodes = {count}")
-        bring_up.finish(coming, wishes, systemd, progress, outcome)
-        for node in surplus:
-            apply.apply_all([Discard(node.id.rootdir)], systemd)
+        sizes = Sizes.of(cluster, count)
+        bring_up.check_machine(sizes.wanted, systemd)
+        changes: list[str] = []
+        state = ganeti_apply.observe(sizes.present, systemd)
+        ganeti_plan.leaving(sizes.present, sizes.wanted, state)  # before anything is started: may they leave?
+        if sizes.discarded and state.master:
+            present = BringUp(sizes.present, systemd, progress)
+            present.surroundings_and_start()
+            leaving = ganeti_plan.leaving(sizes.present, sizes.wanted, ganeti_apply.ask(sizes.present, systemd))
+            _check_empty(leaving)
+            present.apply(leaving)
+            changes = present.outcome.changes
+        if sizes.text != cluster.config_file.read_text():
+            declare.write_config(cluster, sizes.text)
+            changes.append(f"set nodes = {count} in {cluster.config_file}")
+        outcome = BringUp(sizes.wanted, systemd, progress, changes).run(options)
+        apply.apply_all(sizes.discarded, systemd)
         return outcome
 
 
-def _leave(made: ClusterConfig, coming: ClusterConfig, systemd: Systemd, progress: Progress, outcome: Outcome) -> None:
-    """`gnt-node remove` for the surplus nodes Ganeti knows, after a look at all of them."""
-    master = ganeti_files.master_of(node.id for node in made.nodes)
-    if master is None:
-        return
-    surplus = [node.id for node in made.nodes if node not in coming.nodes]
-    if master in surplus:
-        raise VclusterError(f"{master.name} is the master and cannot be removed",
-                            f"first: gnt-vcluster exec {made.nodes[0].id.name} -- gnt-cluster master-failover")  # fmt: skip
-    bring_up.bring_up(made, systemd, progress, outcome)
-    known = ganeti.node_names(master)
-    leaving = [node for node in reversed(surplus) if node.name in known]
-    for node in leaving:
-        there = ganeti.instances_on(master, node)
-        if there:
-            raise VclusterError(f"{node.name} has the instance {there[0]}" + (" and others" if there[1:] else ""),
-                                f"first move or remove it, for example: gnt-vcluster exec {master.name} -- "
-                                f"gnt-node evacuate -f {node.name}")  # fmt: skip
-    if leaving:
-        with progress.step("gnt-node remove", total=len(leaving)) as advance:
-            for node in leaving:
-                ganeti.node_remove(master, node)
-                outcome.changes.append(f"gnt-node remove {node.name}")
-                advance()
+def _check_empty(leaving: Sequence[GanetiStep]) -> None:
+    """Raises VclusterError when a node that leaves has instances; then none has left."""
+    for step in leaving:
+        assert isinstance(step, RemoveNode)
+        instances = ganeti.instances_on(step.master, step.node)
+        if instances:
+            raise VclusterError(
+                f"{step.node.name} has the instance {instances[0]}" + (" and others" if instances[1:] else ""),
+                f"first move or remove it, for example: gnt-vcluster exec {step.master.name} -- "
+                f"gnt-node evacuate -f {step.node.name}",
+            )

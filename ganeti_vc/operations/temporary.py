@@ -23,8 +23,8 @@ from ganeti_vc.base.signals import blocked
 from ganeti_vc.model import names
 from ganeti_vc.model.addresses import many_networks
 from ganeti_vc.model.names import ClusterId, NodeId, SnapshotId
+from ganeti_vc.model.options import UpOptions
 from ganeti_vc.operations import bring_up, destroy, on_node, restore
-from ganeti_vc.operations.declare import UpOptions
 from ganeti_vc.reconcile import locking
 
 #: What the command has in its environment: the name of its cluster.

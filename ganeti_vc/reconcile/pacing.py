@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from ganeti_vc.base.errors import StepFailed
 from ganeti_vc.machine import ganeti_files, network
@@ -36,16 +36,23 @@ def wait(cluster: ClusterId, systemd: Systemd, progress: Callable[[Job], None] =
     # What systemd starts already is waited for. Asked for once more, it would begin again with all that has ended since.
     coming = [unit.name for unit in systemd.list_units("ganeti-vnode@*.target") if unit.job in ("start", "restart")]
     systemd.jobs("StartUnit", sorted({node.target for node in nodes} & set(coming)), progress, "ignore-dependencies")
-    active = {unit.name for unit in systemd.list_units("ganeti-*") if unit.active == "active"}
     systemd.start(cluster.sshd_service)
-    # Asking for a node that is complete costs systemd as much as starting it.
-    expected = {node: ganeti_files.expected_units(node, master) for node in nodes}
-    missing = [node for node in nodes if not active.issuperset([node.target, node.watcher_timer, *expected[node]])]
+    missing = incomplete(nodes, master, systemd)
     for window in _windows(missing, master):
         systemd.start(*(node.target for node in window), progress=progress)
-    _wait_for_units([unit for units in expected.values() for unit in units], systemd)
+    _wait_for_units([unit for node in nodes for unit in ganeti_files.expected_units(node, master)], systemd)
     if master:
         _wait_for_address(master)
+
+
+def incomplete(nodes: Iterable[NodeId], master: NodeId | None, systemd: Systemd) -> list[NodeId]:
+    """Return the nodes of which a unit that ought to run is not active.
+
+    Starting a node that is complete costs systemd as much as starting one that is stopped.
+    """
+    active = {unit.name for unit in systemd.list_units("ganeti-*") if unit.active == "active"}
+    expected = {node: [node.target, node.watcher_timer, *ganeti_files.expected_units(node, master)] for node in nodes}
+    return [node for node, units in expected.items() if not active.issuperset(units)]
 
 
 def wait_until_stopped(cluster: ClusterId, systemd: Systemd) -> None:

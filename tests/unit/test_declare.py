@@ -15,8 +15,8 @@ from ganeti_vc.machine.ganeti_files import Initialised
 from ganeti_vc.model import names
 from ganeti_vc.model.addresses import DEFAULT_NETWORKS
 from ganeti_vc.model.names import ClusterId
+from ganeti_vc.model.options import UpOptions
 from ganeti_vc.operations import declare
-from ganeti_vc.operations.declare import UpOptions
 from ganeti_vc.reconcile import observe
 from ganeti_vc.reconcile.state import MachineState
 from tests.unit.test_plan import CONFIG, NOTHING, after

@@ -36,7 +36,7 @@ from ganeti_vc.base.progress import Progress
 from ganeti_vc.base.signals import interrupted_by_sigterm
 from ganeti_vc.machine import cgroups, ganeti, ganeti_files
 from ganeti_vc.machine.systemd import Systemd, connect
-from ganeti_vc.model import config, config_text, keys
+from ganeti_vc.model import config, config_text, keys, options
 from ganeti_vc.model.config import ClusterConfig
 from ganeti_vc.model.names import ClusterId, NodeId
 from ganeti_vc.node import view
@@ -241,7 +241,7 @@ class _Bench:
         larger = config.parse(cluster, text)
         with locking.exclusive(self._progress.say), connect() as systemd:
             declare.write_config(cluster, text)
-            bring_up.bring_up(larger, systemd, Progress(quiet=True), bring_up.Outcome(larger))
+            bring_up.BringUp(larger, systemd, Progress(quiet=True)).surroundings_and_start()
         self._nodes.append(self._spare)
         with self._measured("node-add"):
             ganeti.node_add(self._master, larger.nodes[-1])
@@ -250,7 +250,7 @@ class _Bench:
 def _configure(cluster: ClusterId, nodes: int, wishes: BenchOptions) -> tuple[ClusterConfig, str, NodeId]:
     """A configuration for a cluster of this size, its text, and the node that may be added to it later."""
     instances = nodes * wishes.instances_per_node
-    larger, text = declare.new_config(cluster, declare.UpOptions(nodes=nodes + 1, instances=instances))
+    larger, text = declare.new_config(cluster, options.UpOptions(nodes=nodes + 1, instances=instances))
     text = config_text.replace_key(text, "cluster", "nodes", str(nodes))
     sections = {key.name: key.section for key in keys.KEYS}
     for key, value in wishes.settings.items():

@@ -26,7 +26,7 @@ from ganeti_vc.base.progress import Progress
 from ganeti_vc.base.signals import interrupted_by_sigterm
 from ganeti_vc.machine import config_files
 from ganeti_vc.machine.systemd import connect
-from ganeti_vc.model import config, config_text
+from ganeti_vc.model import config, config_text, options
 from ganeti_vc.model.config import ClusterConfig
 from ganeti_vc.model.names import GANETI_QA, ClusterId
 from ganeti_vc.operations import bring_up, declare, destroy
@@ -43,11 +43,11 @@ NODES = 4  #: evacuation and re-creation need three; one more for what is taken 
 def _make(cluster: ClusterId, progress: Progress) -> ClusterConfig:
     """A cluster that is there and not initialised. Its remote API is on the first node, where the suite looks for it."""
     with locking.exclusive(progress.say), connect() as systemd:
-        made, text = declare.new_config(cluster, declare.UpOptions(nodes=NODES))
+        made, text = declare.new_config(cluster, options.UpOptions(nodes=NODES))
         text = config_text.replace_key(text, "daemons", "rapi", f"-b {made.nodes[0].address}")
         made = config.parse(cluster, text)
         declare.write_config(cluster, text)
-        bring_up.bring_up(made, systemd, progress, bring_up.Outcome(made))
+        bring_up.BringUp(made, systemd, progress).surroundings_and_start()
         for node in made.nodes:
             (node.id.rootdir / "srv/ssh").mkdir(mode=0o700)
             (node.id.rootdir / "boot").mkdir()
