@@ -56,7 +56,7 @@ class Ledger:
 
 @dataclass(frozen=True)
 class MachineState:
-    """What is there now, as far as it concerns us (apply.observe)."""
+    """What is there now, as far as it concerns us (observe.observe)."""
 
     network: network.NetworkState
     hosts: str
@@ -68,24 +68,31 @@ class MachineState:
     host_keys: tuple[Path, ...] = ()
     known_hosts: Mapping[ClusterId, str] = field(default_factory=dict)
     use_pam: bool = False
-    insecure: tuple[tuple[Path, str], ...] = ()  #: directories because of which sshd refuses keys, and what mends them
+    insecure: tuple[
+        tuple[Path, str], ...
+    ] = ()  #: directories because of which sshd refuses keys, and the command that makes them safe
     initialised: Mapping[ClusterId, Initialised] = field(default_factory=dict)
     user_namespace: bool = False  #: we are root of a sandbox only
     disks: Mapping[NodeId, Disk] = field(default_factory=dict)
     volumes: Mapping[NodeId, Disk] = field(default_factory=dict)
 
+    @property
+    def own_bridges(self) -> set[str]:
+        """The bridges that we have made."""
+        return {ledger.device for ledger in self.ledgers.values() if ledger.own_bridge}
 
-def member_nodes(cluster: ClusterId, observed: MachineState) -> list[NodeId]:
-    """The nodes systemd has as members of a cluster, by its links."""
-    return cluster.members(observed.links)
+
+def member_nodes(cluster: ClusterId, state: MachineState) -> list[NodeId]:
+    """Return the nodes that are members of a cluster by systemd's links."""
+    return cluster.members(state.links)
 
 
-def known_clusters(observed: MachineState) -> set[ClusterId]:
-    """Clusters of which something is recorded, linked or written, whether declared or not."""
-    found = set(observed.ledgers) | set(hosts.clusters_in(observed.hosts))
-    for path in observed.links:
+def known_clusters(state: MachineState) -> set[ClusterId]:
+    """Return the clusters of which something is recorded, linked or written, whether declared or not."""
+    clusters = set(state.ledgers) | set(hosts.clusters_in(state.hosts))
+    for path in state.links:
         if path.parent.name == f"{names.ALL_TARGET}.wants" and path.name.startswith("ganeti-vcluster@"):
-            found.add(ClusterId(path.name.removeprefix("ganeti-vcluster@").removesuffix(".target")))
+            clusters.add(ClusterId(path.name.removeprefix("ganeti-vcluster@").removesuffix(".target")))
         if path.name.startswith("ganeti-vcluster-nodes@"):
-            found.add(ClusterId(path.name.removeprefix("ganeti-vcluster-nodes@").removesuffix(".target")))
-    return found
+            clusters.add(ClusterId(path.name.removeprefix("ganeti-vcluster-nodes@").removesuffix(".target")))
+    return clusters

@@ -202,8 +202,8 @@ def test_storage_with_data_does_not_become_smaller() -> None:
     made = config.parse(DEFAULT, STORAGE)
     there = {made.nodes[1].id: Disk(65536, True)}
     with pytest.raises(ConfigError, match="disk: node1.* loop device"):
-        refusals.check_disks(made, replace(NOTHING, user_namespace=True))
+        refusals.check_host(made, replace(NOTHING, user_namespace=True))
     with pytest.raises(ConfigError, match="disk: .*65536M"):
-        refusals.check_disks(made, replace(NOTHING, disks=there))
+        refusals.check_host(made, replace(NOTHING, disks=there))
     with pytest.raises(ConfigError, match="volume_group: .*65536M"):
-        refusals.check_disks(made, replace(NOTHING, volumes=there))
+        refusals.check_host(made, replace(NOTHING, volumes=there))

@@ -13,10 +13,10 @@ from pathlib import Path
 from ganeti_vc.machine import ganeti, network, ssh
 from ganeti_vc.model import names
 from ganeti_vc.model.config import ClusterConfig
-from ganeti_vc.model.daemons import DAEMONS, Runs
 from ganeti_vc.model.feature import Feature
 from ganeti_vc.model.keys import DEFAULT_SSH_PORT
 from ganeti_vc.node import view
+from ganeti_vc.reconcile import refusals
 
 
 def module(name: str, option: str, root: Path = Path("/")) -> bool | None:
@@ -69,12 +69,14 @@ def _programs() -> Iterator[Feature]:
 
 def _ports(configs: Iterable[ClusterConfig]) -> Iterator[Feature]:
     taken = network.observe().taken_ports
-    # As plan.check_host has it: metad is started on demand only, and port 80 is often a web server's.
-    for daemon in DAEMONS:
-        if daemon.port and daemon.runs is not Runs.ON_DEMAND:
-            yield Feature(f"port-{daemon.port}", f"port {daemon.port} ({daemon.name})", daemon.port not in taken,
-                          f"bind what has it to one address; a Ganeti: {daemon.args_key}='-b ADDRESS' in /etc/default/ganeti",
-                          words=("taken", "free"))  # fmt: skip
+    for daemon in refusals.listeners():
+        yield Feature(
+            f"port-{daemon.port}",
+            f"port {daemon.port} ({daemon.name})",
+            daemon.port not in taken,
+            f"bind what has it to one address; a Ganeti: {daemon.args_key}='-b ADDRESS' in /etc/default/ganeti",
+            words=("taken", "free"),
+        )
     for port in sorted({made.ssh_port for made in configs} or {DEFAULT_SSH_PORT}):
         yield Feature(f"port-{port}", f"port {port} (sshd)", port not in taken, "give another one (key ssh_port)",
                       words=("taken", "free"))  # fmt: skip
@@ -85,7 +87,6 @@ def read(configs: Iterable[ClusterConfig]) -> list[Feature]:
     configs = list(configs)
     directory = Feature("state", f"directory: {names.STATE_DIR}", names.STATE_DIR.is_dir(),
                         "reinstall the package ganeti-vcluster")  # fmt: skip
-    # As plan.check_host has it.
     insecure = [Feature(f"owner-{path}", f"directory: {path}", False, remedy, words=("others than root may write", ""))
                 for path, remedy in ssh.insecure_directories()]  # fmt: skip
     return [*_kernel(configs), *_programs(), directory, *insecure, *_ports(configs)]
