@@ -171,7 +171,7 @@ def dry_run(cluster: ClusterId, options: UpOptions) -> list[str]:
         lines.append(f"write {cluster.config_file}")
     lines += map(str, machine_steps(config))
     with connect() as systemd:
-        state = ganeti_apply.observe(config, systemd)
+        state = ganeti_apply.foresee(config, systemd)
     return [*lines, *map(str, ganeti_plan.whole(config, options, state, changed=bool(lines)))]
 
 

@@ -47,7 +47,7 @@ def dry_run(cluster: ClusterId, count: int, options: UpOptions) -> list[str]:
     sizes = Sizes.of(cluster, count)
     with connect() as systemd:
         leaving = ganeti_plan.leaving(sizes.present, sizes.wanted, ganeti_apply.observe(sizes.present, systemd))
-        state = ganeti_plan.expected(ganeti_apply.observe(sizes.wanted, systemd), leaving)
+        state = ganeti_plan.expected(ganeti_apply.foresee(sizes.wanted, systemd), leaving)
     lines = [*map(str, leaving)]
     if len(sizes.present.nodes) != count:
         lines.append(f"set nodes = {count} in {cluster.config_file}")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Looking at the machine, and doing what a plan says. Thin: every decision is made in plan.py."""
+"""Doing what a plan says. Thin: every decision is made in plan.py."""
 
 from __future__ import annotations
 
@@ -10,22 +10,91 @@ from pathlib import Path
 from ganeti_vc.base import files
 from ganeti_vc.base.errors import StepFailed
 from ganeti_vc.base.process import run
-from ganeti_vc.machine import (
-    hosts,
-    network,
-    node_disk,
-    node_volumes,
-    ssh,
-)
+from ganeti_vc.machine import hosts, network, node_disk, node_volumes, ssh
 from ganeti_vc.machine.systemd import Systemd
 from ganeti_vc.model import names
-from ganeti_vc.model.names import NodeId
+from ganeti_vc.model.names import ClusterId, NodeId
 from ganeti_vc.node import view
 from ganeti_vc.reconcile import steps
 
 
+def apply_all(
+    todo: Iterable[steps.Step], systemd: Systemd | None, progress: Callable[[steps.Step], None] = lambda _: None
+) -> None:
+    """Do the steps in order. Raises StepFailed that names the step; the rest is then left undone."""
+    for step in todo:
+        progress(step)
+        try:
+            apply(step, systemd)
+        except OSError as err:
+            raise StepFailed(f"cannot {step}: {err.strerror or err}", "fix that, then repeat the command") from err
+
+
+# One case a step reads well, however many there are.
+def apply(step: steps.Step, systemd: Systemd | None) -> None:
+    """Do one step. Doing it again does no harm.
+
+    `systemd` is None on a machine that was not booted with it: no unit is loaded, so none is stopped or reloaded.
+    """
+    match step:
+        case steps.MakeDirectories(paths, mode):
+            for path in paths:
+                path.mkdir(mode=mode, parents=True, exist_ok=True)
+        case steps.WriteFile(path, text, mode):
+            files.write(path, text, mode)
+        case steps.ShowHardware(node, path, text):
+            _show_hardware(node, path, text)
+        case steps.SetDisk(node, size):
+            _set_disk(node, size)
+        case steps.Unmount(node):
+            node_disk.unmount(node)
+        case steps.AttachVolumes(node, group, size):
+            node_volumes.attach(node, group, size)
+        case steps.DetachVolumes(node):
+            node_volumes.detach(node)
+        case steps.Remove(path):
+            _remove(path)
+        case steps.Discard(path):
+            _discard(path, step.trash)
+        case steps.RemoveEmpty(paths):
+            files.remove_empty(*paths)
+        case steps.Link(path, target):
+            files.symlink(path, target)
+        case steps.MakeKey(cluster):
+            _make_key(cluster)
+        case steps.SetHosts(cluster, lines):
+            text = files.read(names.HOSTS_FILE) or ""
+            text = hosts.with_block(text, cluster, lines) if lines else hosts.without_block(text, cluster)
+            files.rewrite(names.HOSTS_FILE, text)
+        case steps.WriteLedger(cluster, ledger):
+            files.write(cluster.ledger, ledger.to_json())
+        case steps.MakeBridge(device):
+            network.make_bridge(device)
+        case steps.RemoveBridge(device):
+            network.remove_link(device)
+        case steps.ChangeAddresses(device, add, remove):
+            network.remove_addresses(device, remove)
+            network.add_addresses(device, add)
+        case steps.ChangeRoute(net, present):
+            (network.add_unreachable if present else network.remove_unreachable)(net)
+        case steps.StopUnits() | steps.ReloadSystemd() | steps.ReloadSshd():
+            if systemd is not None:
+                _apply_to_systemd(step, systemd)
+
+
+def _apply_to_systemd(step: steps.StopUnits | steps.ReloadSystemd | steps.ReloadSshd, systemd: Systemd) -> None:
+    match step:
+        case steps.StopUnits(units, patterns):
+            _stop(systemd, units, patterns)
+        case steps.ReloadSystemd():
+            systemd.reload()
+        case steps.ReloadSshd(cluster):
+            if systemd.active_state(cluster.sshd_service) == "active":
+                systemd.reload_by_signal(cluster.sshd_service)
+
+
 def _show_hardware(node: NodeId, path: Path, text: str | None) -> None:
-    """In place, because the file itself is mounted in the node's view; a node that runs gets or loses the mount."""
+    """Write in place, as the file itself is mounted in the node's view. A node that runs gets or loses the mount."""
     target = Path("/") / path.relative_to(node.rootdir)
     if text is None:
         if view.noded_pid(node.name):
@@ -39,6 +108,15 @@ def _show_hardware(node: NodeId, path: Path, text: str | None) -> None:
             run(["mount", "--bind", str(path), str(target)], prefix=node.enter)
 
 
+def _set_disk(node: NodeId, size: int) -> None:
+    if not node_disk.image(node).exists():
+        node_disk.make(node, size)
+    if node_disk.is_mounted(node):
+        node_disk.grow(node, size)
+    else:
+        node_disk.mount(node, size)
+
+
 def _remove(path: Path) -> None:
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
@@ -46,87 +124,23 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+def _discard(path: Path, trash: Path) -> None:
+    _remove(trash)
+    if path.exists():
+        path.rename(trash)
+        _remove(trash)
+
+
+def _make_key(cluster: ClusterId) -> None:
+    ssh.make_key(cluster)
+    public = ssh.private_key(cluster).with_suffix(".pub").read_text()
+    files.write(ssh.authorized_keys(cluster), public, 0o600)
+
+
 def _stop(systemd: Systemd, units: tuple[str, ...], patterns: tuple[str, ...]) -> None:
     systemd.stop(*units)
-    # Whatever is still there: daemons started by hand, timers, and slices, which nothing else stops.
+    # What is still there: daemons started by hand, timers, and slices, which nothing else stops.
     loaded = [unit for unit in systemd.list_units(*patterns) if unit.load == "loaded"]
     systemd.stop(*(unit.name for unit in loaded if unit.active != "inactive"))
     for unit in loaded:
         systemd.reset_failed(unit.name)
-
-
-def apply(step: steps.Step, systemd: Systemd) -> None:
-    """Do one step. Doing it again does no harm."""
-    match step:
-        case steps.MakeDirectories(paths, mode):
-            for path in paths:
-                path.mkdir(mode=mode, parents=True, exist_ok=True)
-        case steps.WriteFile(path, text, mode):
-            files.write(path, text, mode)
-        case steps.ShowHardware(node, path, text):
-            _show_hardware(node, path, text)
-        case steps.SetDisk(node, size):
-            if not node_disk.image(node).exists():
-                node_disk.make(node, size)
-            if node_disk.is_mounted(node):
-                node_disk.grow(node, size)
-            else:
-                node_disk.mount(node, size)
-        case steps.Unmount(node):
-            node_disk.unmount(node)
-        case steps.AttachVolumes(node, group, size):
-            node_volumes.attach(node, group, size)
-        case steps.DetachVolumes(node):
-            node_volumes.detach(node)
-        case steps.Remove(path):
-            _remove(path)
-        case steps.Discard(path):
-            _remove(step.trash)
-            if path.exists():
-                path.rename(step.trash)
-                _remove(step.trash)
-        case steps.RemoveEmpty(paths):
-            files.remove_empty(*paths)
-        case steps.Link(path, target):
-            files.symlink(path, target)
-        case steps.MakeKey(cluster):
-            ssh.make_key(cluster)
-            public = ssh.private_key(cluster).with_suffix(".pub").read_text()
-            files.write(ssh.authorized_keys(cluster), public, 0o600)
-        case steps.SetHosts(cluster, lines):
-            text = files.read(names.HOSTS_FILE) or ""
-            files.rewrite(
-                names.HOSTS_FILE,
-                hosts.with_block(text, cluster, lines) if lines else hosts.without_block(text, cluster),
-            )
-        case steps.WriteLedger(cluster, ledger):
-            files.write(cluster.ledger, ledger.to_json())
-        case steps.MakeBridge(device):
-            network.make_bridge(device)
-        case steps.RemoveBridge(device):
-            network.remove_link(device)
-        case steps.ChangeAddresses(device, add, remove):
-            network.remove_addresses(device, remove)
-            network.add_addresses(device, add)
-        case steps.ChangeRoute(net, present):
-            (network.add_unreachable if present else network.remove_unreachable)(net)
-        case steps.StopUnits(units, patterns):
-            _stop(systemd, units, patterns)
-        case steps.ReloadSystemd():
-            systemd.reload()
-        case steps.ReloadSshd(cluster):
-            if systemd.active_state(cluster.sshd_service) == "active":
-                systemd.reload_by_signal(cluster.sshd_service)
-
-
-def apply_all(
-    todo: Iterable[steps.Step], systemd: Systemd, progress: Callable[[steps.Step], None] = lambda _: None
-) -> None:
-    """Do the steps in order. Raises StepFailed that names the step; the rest is then left undone."""
-    for step in todo:
-        progress(step)
-        try:
-            apply(step, systemd)
-        except OSError as err:
-            raise StepFailed(f"cannot {step}: {err.strerror or err}",
-                             "repeat the command once that is mended") from err  # fmt: skip

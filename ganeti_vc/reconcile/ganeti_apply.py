@@ -28,10 +28,16 @@ def observe(config: ClusterConfig, systemd: Systemd) -> GanetiState:
         instances=frozenset((ganeti_files.ssconf(master or ids[0], "instance_list") or "").split()),
         # A cluster that has got more than its first node since then is in use.
         half_initialised=config.id.marker.exists() and len(nodes) < 2,
-        stopped=tuple(pacing.incomplete(ids, master, systemd)),
         running=master is not None and systemd.active_state(master.service("luxid")) == "active",
         has_address=config.address in network.addresses(),
     )
+
+
+def foresee(config: ClusterConfig, systemd: Systemd) -> GanetiState:
+    """As `observe`, with the nodes that would have to start."""
+    state = observe(config, systemd)
+    stopped = pacing.incomplete((node.id for node in config.nodes), state.master, systemd)
+    return dataclasses.replace(state, stopped=tuple(stopped))
 
 
 def ask(config: ClusterConfig, systemd: Systemd, options: UpOptions = NO_OPTIONS) -> GanetiState:

@@ -42,7 +42,7 @@ class GanetiState:
     complete: frozenset[str] = frozenset()  #: those that have the cluster's certificate
     instances: frozenset[str] = frozenset()
     half_initialised: bool = False  #: a `gnt-cluster init` of ours was interrupted
-    stopped: tuple[NodeId, ...] = ()  #: nodes of which a unit is missing
+    stopped: tuple[NodeId, ...] = ()  #: nodes of which a unit is missing; only for the dry run
     running: bool = False  #: the master's luxid runs
     has_address: bool = False  #: the machine has the cluster's address
 

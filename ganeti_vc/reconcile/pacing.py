@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Bring every node of a cluster up, and return when the cluster answers.
+"""Starting the nodes of a cluster, in windows, until the cluster answers.
 
-systemd skips what lies beneath a target that is active already, so starting a cluster again would
-not restart a node that was stopped. Each node's target is therefore started by itself.
+systemd skips what lies beneath a target that is active already. So starting the cluster's target again would not start
+a node that was stopped, and each node's target is started by itself.
 """
 
 from __future__ import annotations
@@ -18,14 +18,17 @@ from ganeti_vc.model import names
 from ganeti_vc.model.names import ClusterId, NodeId
 from ganeti_vc.reconcile.plan import PACED_FROM
 
-RESTART_LIMIT, RESTART_LIMIT_EACH = 20.0, 0.05  #: seconds for daemons that systemd restarts
-#: Of many, nodes that are started at the same time: two cores are busy with as many.
+#: Seconds that systemd has to restart daemons that failed: for all, and more for each.
+RESTART_LIMIT = 20.0
+RESTART_LIMIT_EACH = 0.05
+#: Of many nodes, so many start at the same time: they keep two cores busy.
 WINDOW = 16
-ADDRESS_LIMIT = 10.0  #: seconds
+#: Seconds to wait for the cluster's address.
+ADDRESS_LIMIT = 10.0
 
 
 def members(cluster: ClusterId) -> list[NodeId]:
-    """The nodes of a cluster, as systemd's links have them."""
+    """Return the nodes of a cluster, by systemd's links."""
     return cluster.members(names.LINK_DIR.glob(f"*.requires/{cluster.nodes_target}"))
 
 
@@ -33,7 +36,7 @@ def wait(cluster: ClusterId, systemd: Systemd, progress: Callable[[Job], None] =
     """Start what is missing and wait. Raises StepFailed that names what did not come up."""
     nodes = members(cluster)
     master = ganeti_files.master_of(nodes)
-    # What systemd starts already is waited for. Asked for once more, it would begin again with all that has ended since.
+    # Wait for what systemd starts already. A second job would begin again with all that has ended since.
     coming = [unit.name for unit in systemd.list_units("ganeti-vnode@*.target") if unit.job in ("start", "restart")]
     systemd.jobs("StartUnit", sorted({node.target for node in nodes} & set(coming)), progress, "ignore-dependencies")
     systemd.start(cluster.sshd_service)
@@ -56,12 +59,12 @@ def incomplete(nodes: Iterable[NodeId], master: NodeId | None, systemd: Systemd)
 
 
 def wait_until_stopped(cluster: ClusterId, systemd: Systemd) -> None:
-    """Wait for the stop jobs of the cluster's nodes. In a restart they are others, and there is nothing to wait for."""
+    """Wait for the stop jobs of the cluster's nodes. In a restart the jobs are others, and this returns at once."""
     systemd.jobs("StopUnit", [*(node.target for node in members(cluster)), cluster.sshd_service], mode="fail")
 
 
 def _windows(nodes: list[NodeId], master: NodeId | None) -> Iterator[list[NodeId]]:
-    """Which to start together. Few nodes at once, as systemd does it at boot; of many the master comes last, for it asks all."""
+    """Yield the nodes to start together: few all at once, as systemd does at boot. Of many, the master comes last, as it asks all."""
     if len(nodes) < PACED_FROM:
         yield nodes
         return
@@ -73,7 +76,7 @@ def _windows(nodes: list[NodeId], master: NodeId | None) -> Iterator[list[NodeId
 
 
 def _wait_for_units(expected: list[str], systemd: Systemd) -> None:
-    """Wait until all are active, as long as systemd still tries: a daemon may fail once for a passing reason."""
+    """Wait until all are active, while systemd still tries: a daemon may fail once for a passing reason."""
     deadline = time.monotonic() + RESTART_LIMIT + RESTART_LIMIT_EACH * len(expected)
     while True:
         states = {unit.name: unit.active for unit in systemd.list_units("ganeti-*@*.service")}
@@ -87,9 +90,9 @@ def _wait_for_units(expected: list[str], systemd: Systemd) -> None:
 
 
 def _wait_for_address(master: NodeId) -> None:
-    """Wait for the cluster's address: luxid has noded set it, and a failover before that would fail.
+    """Wait for the cluster's address, which luxid has noded set: a failover before that would fail.
 
-    Not forever, and no failure: another machine may have it, and then Ganeti leaves it there.
+    After the limit this returns all the same: another machine may have the address, and Ganeti leaves it there.
     """
     address = ipaddress.ip_address(ganeti_files.ssconf(master, "master_ip") or "")
     deadline = time.monotonic() + ADDRESS_LIMIT

@@ -49,6 +49,11 @@ class Ledger:
             frozenset(map(ip_network, raw["networks"])),
         )
 
+    def united_with(self, other: Ledger) -> Ledger:
+        """Return a ledger of this device with the addresses and networks of both."""
+        addresses, networks = self.addresses | other.addresses, self.networks | other.networks
+        return Ledger(self.device, self.own_bridge, addresses, networks)
+
     @staticmethod
     def of(config: ClusterConfig) -> Ledger:
         return Ledger(config.device, config.own_bridge, frozenset(config.addresses), frozenset(config.networks))
@@ -75,6 +80,10 @@ class MachineState:
     user_namespace: bool = False  #: we are root of a sandbox only
     disks: Mapping[NodeId, Disk] = field(default_factory=dict)
     volumes: Mapping[NodeId, Disk] = field(default_factory=dict)
+
+    def addresses_of(self, device: str) -> set[Address]:
+        """Return the addresses that a network device has."""
+        return {address for name, address in self.network.addresses if name == device}
 
     @property
     def own_bridges(self) -> set[str]:

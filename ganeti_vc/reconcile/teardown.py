@@ -12,7 +12,7 @@ from ganeti_vc.machine import cgroups, config_files, ssh
 from ganeti_vc.machine.systemd import Systemd
 from ganeti_vc.model import names
 from ganeti_vc.reconcile import apply, observe, plan, state
-from ganeti_vc.reconcile.steps import ReloadSystemd, Step, StopUnits
+from ganeti_vc.reconcile.steps import Step
 
 
 def stop_everything(systemd: Systemd) -> None:
@@ -46,13 +46,7 @@ def remove_all(systemd: Systemd | None) -> None:
 def _unlink_all(systemd: Systemd | None) -> None:
     observed = observe.observe({})
     for cluster in sorted(state.known_clusters(observed) | set(config_files.declared())):
-        todo = plan.cluster_gone(cluster, observed, last=True)
-        if systemd is None:
-            todo = [step for step in todo if not isinstance(step, (StopUnits, ReloadSystemd))]
-            for step in todo:
-                apply.apply(step, systemd)  # type: ignore[arg-type]
-        else:
-            apply.apply_all(todo, systemd)
+        apply.apply_all(plan.cluster_gone(cluster, observed, last=True), systemd)
 
 
 def undo(systemd: Systemd, on_step: Callable[[Step], None] = lambda _: None) -> None:
