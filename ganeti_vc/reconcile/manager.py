@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The manager, ganeti-vcluster.service: makes what is declared real, and takes it away again.
+"""The manager, ganeti-vcluster.service: it makes real what the configuration files declare, and takes it away again.
 
-It acts at its start, when told that a file has changed (SIGHUP, or a line on its socket, which is
-how `systemctl reload` gets an answer), and at its end. In between it sleeps. Killed or restarted, it leaves
-everything as it is and finds it again when systemd restarts it; SIGUSR1 ends it just so, for the
-new program to take over after an upgrade of the package.
+The manager acts when it starts, when a file has changed, and when it is stopped; in between it sleeps. SIGHUP, or a line
+on its socket, says that a file has changed; by the socket `systemctl reload` gets an answer.
+
+Killed or restarted, the manager leaves everything as it is, and finds it again when systemd restarts it. SIGUSR1 ends it
+in the same way: after an upgrade of the package the new program takes over.
 """
 
 from __future__ import annotations
@@ -34,10 +35,14 @@ from ganeti_vc.reconcile.steps import Step
 
 log = logging.getLogger("ganeti-vcluster")
 
-#: Seconds, for an update; as TimeoutStartSec= of the manager's unit.
+#: Seconds for an update, as TimeoutStartSec= of the manager's unit.
 UPDATE_LIMIT = 600
-#: Characters. Of more than 4 KiB systemd would ignore all.
+#: Characters of STATUS=. systemd ignores a message of more than 4 KiB.
 MAX_STATUS = 900
+#: Seconds that a client has to send its line.
+CLIENT_LIMIT = 10
+#: sysexits.h; systemd starts the manager again.
+EX_TEMPFAIL = 75
 
 
 def _log_step(step: Step) -> None:
@@ -45,17 +50,12 @@ def _log_step(step: Step) -> None:
 
 
 def reconcile(systemd: Systemd) -> dict[str, str]:
-    """Apply what separates the declared state from the present one.
+    """Do everything that separates the declared clusters from the present ones.
 
-    Returns what is wrong with which cluster; those are left as they are.
+    Return what is wrong, by cluster; clusters with errors are left as they are.
     """
     with locks.lock(names.STATE_DIR):
-        if not names.GANETI_RUN_DIR.exists():
-            names.MADE_GANETI_RUN_DIR.touch()
-            names.GANETI_RUN_DIR.mkdir()
-        if freezer.left_frozen():
-            freezer.thaw()
-        exchange.finish_interrupted(all_of_them=False)
+        _recover()
         good, bad = read_configs()
         apply.apply_all(plan.undeclared({*good, *bad}, observe.observe({})), systemd, _log_step)
         observed = observe.observe(good)
@@ -75,10 +75,20 @@ def reconcile(systemd: Systemd) -> dict[str, str]:
     return {cluster.name: str(error) for cluster, error in bad.items()}
 
 
-def _fork_server(systemd: Systemd, wanted: bool, unknown: bool) -> None:
-    """Start or stop it. Not waited for: the nodes' units start after it, if it is about to start.
+def _recover() -> None:
+    """Make what the machine lacks, and end what a command that was killed has left."""
+    if not names.GANETI_RUN_DIR.exists():
+        names.MADE_GANETI_RUN_DIR.touch()
+        names.GANETI_RUN_DIR.mkdir()
+    if freezer.left_frozen():
+        freezer.thaw()
+    exchange.finish_interrupted(all_of_them=False)
 
-    `unknown`: a cluster is there whose file does not say whether it wants it. That is left as it is, and so is what it uses.
+
+def _fork_server(systemd: Systemd, wanted: bool, unknown: bool) -> None:
+    """Start or stop the fork server, without waiting: systemd starts the nodes' units after it.
+
+    `unknown`: the file of an existing cluster cannot be read. The cluster is left as it is, and so is the fork server.
     """
     active = systemd.active_state(names.FORK_SERVER_SERVICE) in ("active", "activating")
     if wanted != active and (wanted or not unknown):
@@ -86,10 +96,10 @@ def _fork_server(systemd: Systemd, wanted: bool, unknown: bool) -> None:
 
 
 class Manager:
-    """The long-running process."""
+    """The process that systemd runs."""
 
     def __init__(self) -> None:
-        #: Microseconds within which systemd wants a sign of life (sd_watchdog_enabled(3)); 0: it wants none.
+        #: Microseconds within which systemd expects WATCHDOG=1 (sd_watchdog_enabled(3)); 0: it does not.
         self._watchdog = int(os.environ.get("WATCHDOG_USEC", "0"))
         self._selector = selectors.DefaultSelector()
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -103,9 +113,9 @@ class Manager:
         self._selector.register(self._socket, selectors.EVENT_READ)
 
     def _update(self, word: str) -> dict[str, str]:
-        """Reconcile, and let systemd show how it went."""
+        """Reconcile, and have systemd show the result. `word`: READY or RELOADING."""
         notify(f"{word}=1" if word == "RELOADING" else "STATUS=starting")
-        # With hundreds of nodes on a busy machine this takes longer than from one sign of life to the next.
+        # With hundreds of nodes on a busy machine this takes longer than the watchdog allows.
         notify(f"WATCHDOG_USEC={UPDATE_LIMIT * 10**6}")
         try:
             with connect() as systemd:
@@ -119,9 +129,9 @@ class Manager:
 
     def _answer(self) -> None:
         connection, _ = self._socket.accept()
-        # Whoever asks may be silent, or gone by the time of the answer: no reason to end.
+        # A client may send nothing, or be gone by the time of the answer. The manager goes on.
         with connection:
-            connection.settimeout(10)
+            connection.settimeout(CLIENT_LIMIT)
             asked = b""
             with contextlib.suppress(OSError):
                 asked = connection.recv(64)
@@ -131,7 +141,7 @@ class Manager:
                     connection.sendall(json.dumps(errors).encode())
 
     def run(self) -> int:
-        """Until SIGTERM."""
+        """Serve until SIGTERM. Return an exit status."""
         wake_read, wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1):
             signal.signal(number, lambda *_: None)
@@ -148,15 +158,18 @@ class Manager:
                     continue
                 received = os.read(wake_read, 64)
                 if signal.SIGUSR1 in received:
-                    return 75  # EX_TEMPFAIL: systemd starts it again
+                    return EX_TEMPFAIL
                 if signal.SIGTERM in received or signal.SIGINT in received:
-                    notify("STOPPING=1")
-                    self._socket.close()
-                    with connect() as systemd:
-                        if not systemd.is_restarting(names.MANAGER_SERVICE):
-                            teardown.undo(systemd, _log_step)
+                    self._stop()
                     return 0
                 self._update("RELOADING")
+
+    def _stop(self) -> None:
+        notify("STOPPING=1")
+        self._socket.close()
+        with connect() as systemd:
+            if not systemd.is_restarting(names.MANAGER_SERVICE):
+                teardown.undo(systemd, _log_step)
 
 
 def main(argv: Sequence[str]) -> int:

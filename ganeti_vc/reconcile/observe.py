@@ -8,14 +8,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from ganeti_vc.base import files
-from ganeti_vc.machine import (
-    ganeti_files,
-    network,
-    node_directory,
-    node_disk,
-    node_volumes,
-    ssh,
-)
+from ganeti_vc.machine import ganeti_files, network, node_directory, node_disk, node_volumes, ssh
 from ganeti_vc.model import names
 from ganeti_vc.model.config import ClusterConfig
 from ganeti_vc.model.names import ClusterId
@@ -23,7 +16,7 @@ from ganeti_vc.reconcile.state import Ledger, MachineState
 
 
 def _links(configs: Mapping[ClusterId, ClusterConfig]) -> dict[Path, str]:
-    found = [
+    paths = [
         names.LINK_DIR / "multi-user.target.wants" / names.ALL_TARGET,
         *names.LINK_DIR.glob(f"{names.ALL_TARGET}.wants/*"),
         *names.LINK_DIR.glob("ganeti-vcluster@*.target.wants/*"),
@@ -33,20 +26,20 @@ def _links(configs: Mapping[ClusterId, ClusterConfig]) -> dict[Path, str]:
         *names.MOND_DIR.glob("*"),
         *(path for config in configs.values() for path in node_directory.links(config)),
     ]
-    return {path: os.readlink(path) for path in found if path.is_symlink()}
+    return {path: os.readlink(path) for path in paths if path.is_symlink()}
 
 
 def _contents(paths: Iterable[Path]) -> dict[Path, tuple[str, int]]:
-    found = {}
+    contents = {}
     for path in paths:
         text = files.read(path)
         if text is not None:
-            found[path] = (text, path.stat().st_mode & 0o777)
-    return found
+            contents[path] = (text, path.stat().st_mode & 0o777)
+    return contents
 
 
 def observe(configs: Mapping[ClusterId, ClusterConfig]) -> MachineState:
-    """What is there of, or in the way of, these clusters and any others that left a trace."""
+    """Return what is there of, or in the way of, these clusters and any others that left a trace."""
     ledgers = {
         ClusterId(path.stem): Ledger.from_json(path.read_text()) for path in (names.RUN_DIR / "clusters").glob("*.json")
     }

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The steps of which plans are made. Data only: apply.py does them; as text they say what they do."""
+"""The steps of a plan. Data only: apply.py does them; as text they say what they do."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from ganeti_vc.reconcile.state import Ledger
 
 @dataclass(frozen=True)
 class MakeDirectories:
+    """Make directories, with their parents."""
+
     paths: tuple[Path, ...]
     mode: int = 0o755
 
@@ -26,6 +28,8 @@ class MakeDirectories:
 
 @dataclass(frozen=True)
 class WriteFile:
+    """Write a file: the old text or the new one is seen, never half."""
+
     path: Path
     text: str
     mode: int = 0o644
@@ -36,7 +40,7 @@ class WriteFile:
 
 @dataclass(frozen=True)
 class ShowHardware:
-    """A file below NODE/proc, to be seen at its place on the node from now on; without a text, the machine's again."""
+    """Show a file below NODE/proc at its place on the node; without a text, the node sees the machine's file again."""
 
     node: NodeId
     path: Path
@@ -48,7 +52,7 @@ class ShowHardware:
 
 @dataclass(frozen=True)
 class SetDisk:
-    """A node's own disk: made if missing, grown to `size` MiB, mounted."""
+    """Make a node's own disk if it is missing, grow it to `size` MiB, and mount it."""
 
     node: NodeId
     size: int
@@ -59,7 +63,7 @@ class SetDisk:
 
 @dataclass(frozen=True)
 class Unmount:
-    """A node's own disk."""
+    """Unmount a node's own disk."""
 
     node: NodeId
 
@@ -69,7 +73,7 @@ class Unmount:
 
 @dataclass(frozen=True)
 class AttachVolumes:
-    """A node's own volume group: made if missing, grown to `size` MiB."""
+    """Make a node's own volume group if it is missing, grow it to `size` MiB, and activate it."""
 
     node: NodeId
     group: str
@@ -81,7 +85,7 @@ class AttachVolumes:
 
 @dataclass(frozen=True)
 class DetachVolumes:
-    """A node's own volume group."""
+    """Release a node's own volume group."""
 
     node: NodeId
 
@@ -91,7 +95,7 @@ class DetachVolumes:
 
 @dataclass(frozen=True)
 class Remove:
-    """A file, a link, or a directory with all that is in it."""
+    """Remove a file, a link, or a directory with all that is in it."""
 
     path: Path
 
@@ -101,7 +105,7 @@ class Remove:
 
 @dataclass(frozen=True)
 class Discard:
-    """A directory with data: renamed first, so that nobody finds half of it."""
+    """Remove a directory with data. It is renamed first, so that nobody finds half of it."""
 
     path: Path
 
@@ -115,7 +119,7 @@ class Discard:
 
 @dataclass(frozen=True)
 class RemoveEmpty:
-    """Directories that are removed if nothing is in them."""
+    """Remove directories if nothing is in them."""
 
     paths: tuple[Path, ...]
 
@@ -125,6 +129,8 @@ class RemoveEmpty:
 
 @dataclass(frozen=True)
 class Link:
+    """Make or correct a symbolic link."""
+
     path: Path
     target: str
 
@@ -134,6 +140,8 @@ class Link:
 
 @dataclass(frozen=True)
 class MakeKey:
+    """Make the cluster's own ssh key."""
+
     cluster: ClusterId
 
     def __str__(self) -> str:
@@ -142,7 +150,7 @@ class MakeKey:
 
 @dataclass(frozen=True)
 class SetHosts:
-    """The cluster's block in /etc/hosts; no lines: no block."""
+    """Write the cluster's block in /etc/hosts; without lines, remove it."""
 
     cluster: ClusterId
     lines: tuple[tuple[Address, str], ...]
@@ -155,7 +163,7 @@ class SetHosts:
 
 @dataclass(frozen=True)
 class WriteLedger:
-    """Written before the network is touched, so that whatever happens then can be undone."""
+    """Record what is made on the network, before it is made: so it can be undone after any interruption."""
 
     cluster: ClusterId
     ledger: Ledger
@@ -166,6 +174,8 @@ class WriteLedger:
 
 @dataclass(frozen=True)
 class MakeBridge:
+    """Make the cluster's bridge."""
+
     device: str
 
     def __str__(self) -> str:
@@ -174,6 +184,8 @@ class MakeBridge:
 
 @dataclass(frozen=True)
 class RemoveBridge:
+    """Remove the cluster's bridge, with the addresses on it."""
+
     device: str
 
     def __str__(self) -> str:
@@ -182,6 +194,8 @@ class RemoveBridge:
 
 @dataclass(frozen=True)
 class ChangeAddresses:
+    """Add and remove addresses of a network device."""
+
     device: str
     add: tuple[Address, ...]
     remove: tuple[Address, ...]
@@ -194,6 +208,8 @@ class ChangeAddresses:
 
 @dataclass(frozen=True)
 class ChangeRoute:
+    """Add or remove the unreachable route of a network: its unused addresses fail at once."""
+
     network: Network
     present: bool
 
@@ -203,7 +219,7 @@ class ChangeRoute:
 
 @dataclass(frozen=True)
 class StopUnits:
-    """Units, and slices which systemd would keep; none of them is to be loaded any more."""
+    """Stop units, and slices, which systemd would keep. `patterns` match all that must not stay loaded."""
 
     units: tuple[str, ...]
     patterns: tuple[str, ...]
@@ -214,12 +230,16 @@ class StopUnits:
 
 @dataclass(frozen=True)
 class ReloadSystemd:
+    """Have systemd read its units again."""
+
     def __str__(self) -> str:
         return "systemctl daemon-reload"
 
 
 @dataclass(frozen=True)
 class ReloadSshd:
+    """Have the cluster's ssh server read its list of addresses again."""
+
     cluster: ClusterId
 
     def __str__(self) -> str:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Taking things away that outlive a command: for the manager's end, the package's removal and destroy."""
+"""Stopping everything and taking it away: when the manager stops, with the last cluster, before the package is removed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ganeti_vc.reconcile.steps import Step
 
 
 def stop_everything(systemd: Systemd) -> None:
-    """Stop the manager, which takes its traces away, and the slices, which systemd would keep."""
+    """Stop the manager, which takes away what it has made, and the slices, which systemd would keep."""
     systemd.stop(names.ALL_TARGET, names.MANAGER_SERVICE)
     loaded = systemd.list_units("ganeti-vcluster*", "ganeti-vnode*", "ganeti-*@*")
     systemd.stop(*(unit.name for unit in loaded if unit.active not in ("inactive", "failed")))
@@ -24,7 +24,7 @@ def stop_everything(systemd: Systemd) -> None:
         undo(systemd)
     for unit in loaded:
         systemd.reset_failed(unit.name)
-    # The parent of our slices only when nobody else's are in it.
+    # The parent of our slices may have others in it, which are not ours.
     parent = cgroups.ALL_NODES.parent
     if systemd.active_state("ganeti.slice") == "active" and not any(
         child.is_dir() and child.name != names.ALL_SLICE for child in (parent.iterdir() if parent.exists() else ())
@@ -33,14 +33,14 @@ def stop_everything(systemd: Systemd) -> None:
 
 
 def remove_all(systemd: Systemd | None) -> None:
-    """For the package's removal: stop and unlink every cluster, keep configurations and data.
+    """Stop and unlink every cluster, and keep configurations and data. The package's prerm calls this.
 
-    `systemd` is None where the machine was not booted with it; then nothing can be running.
+    `systemd` is None on a machine that was not booted with it; then nothing can be running.
     """
     _unlink_all(systemd)
     if systemd is not None:
         stop_everything(systemd)
-        _unlink_all(systemd)  # again, as in destroy
+        _unlink_all(systemd)  # again: a manager that was killed may have come back in between
 
 
 def _unlink_all(systemd: Systemd | None) -> None:
@@ -50,7 +50,7 @@ def _unlink_all(systemd: Systemd | None) -> None:
 
 
 def undo(systemd: Systemd, on_step: Callable[[Step], None] = lambda _: None) -> None:
-    """Take away what lives only as long as the manager runs, once nothing uses it any more."""
+    """Stop the clusters, then take away what exists only while the manager runs."""
     users = systemd.list_units("ganeti-vcluster@*.target", "ganeti-vnode@*.target", "ganeti-vcluster-sshd@*.service")
     systemd.stop(*(unit.name for unit in users if unit.active != "inactive"))
     with locks.lock(names.STATE_DIR):
