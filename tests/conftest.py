@@ -12,7 +12,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from tests.machine import RELEASES, Machine, booted
+from tests.support.machine import RELEASES, Machine, booted
 
 ROOT = Path(__file__).resolve().parent.parent
 

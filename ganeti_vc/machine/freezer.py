@@ -6,7 +6,7 @@ the other, and yet the whole is a state that the cluster could have been in: wha
 so nobody has received what was not sent.
 
 Nothing may stay frozen, whatever happens to us. So what is going to be frozen is written down first
-(names.FROZEN), and a process in a session of its own (tools/thaw) waits for our end. Should it be
+(names.FROZEN), and a process in a session of its own (tools/snapshots/thaw) waits for our end. Should it be
 killed as well, the manager and the next one who freezes run it again.
 """
 
@@ -43,7 +43,7 @@ def running(nodes: Sequence[NodeId]) -> list[NodeId]:
 
 
 def left_frozen() -> bool:
-    """Whether somebody who froze nodes was killed, and tools/thaw with him."""
+    """Whether somebody who froze nodes was killed, and tools/snapshots/thaw with him."""
     return names.FROZEN.exists()
 
 
@@ -56,7 +56,7 @@ def thaw() -> None:
 def frozen(nodes: Sequence[NodeId]) -> Iterator[None]:
     """Keep nodes from doing anything. Those that somebody else has frozen stay so.
 
-    To be called with the lock of names.STATE_DIR, which tools/thaw inherits. Raises StepFailed when one
+    To be called with the lock of names.STATE_DIR, which tools/snapshots/thaw inherits. Raises StepFailed when one
     does not stand still.
     """
     if left_frozen():

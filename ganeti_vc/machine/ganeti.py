@@ -69,7 +69,7 @@ def init_command(config: ClusterConfig) -> list[str]:
 
 
 def init(config: ClusterConfig, passing: bool) -> None:
-    """Initialise the cluster. `passing`: it is stopped again at once, so only what init itself asks is started (tools/daemon-util)."""
+    """Initialise the cluster. `passing`: it is stopped again at once, so only what init itself asks is started (tools/nodes/daemon-util)."""
     environment = {"GANETI_VCLUSTER_START_ALL": "ganeti-noded ganeti-wconfd ganeti-luxid"} if passing else None
     command(config.nodes[0].id, *init_command(config), environment=environment)
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Large clusters in seconds: nodes and instances are written into the stopped cluster's configuration (tools/seed).
+"""Large clusters in seconds: nodes and instances are written into the stopped cluster's configuration (tools/seeding/seed).
 
 What to write follows from the cluster's configuration file alone: the same file gives the same cluster again.
 """
@@ -29,7 +29,7 @@ def groups(config: ClusterConfig) -> dict[NodeId, str]:
 def document(
     config: ClusterConfig, nodes: Sequence[NodeConfig], instances: Iterable[str], shared_key: bool
 ) -> dict[str, Any]:
-    """What tools/seed is told. The nodes take turns for the instances, unless these are spread at random."""
+    """What tools/seeding/seed is told. The nodes take turns for the instances, unless these are spread at random."""
     settings, group = config.seeding, groups(config)
     turn = {name: at for at, (name, _) in enumerate(config.instances)}
     made = []

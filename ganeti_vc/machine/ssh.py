@@ -20,7 +20,7 @@ from ganeti_vc.model.names import ClusterId
 
 HOST_KEYS = tuple(Path(f"/etc/ssh/ssh_host_{kind}_key") for kind in ("rsa", "ecdsa", "ed25519"))
 SSH_RUN_DIR = names.RUN_DIR / "ssh"
-#: sshd's privilege separation directory, and the note of tools/sshd-listen that it had to make it.
+#: sshd's privilege separation directory, and the note of tools/services/sshd-listen that it had to make it.
 PRIVSEP_DIR = Path("/run/sshd")
 MADE_SSHD_DIR = names.RUN_DIR / "made-sshd-dir"
 
@@ -81,7 +81,7 @@ def insecure_directories() -> tuple[tuple[Path, str], ...]:
 
 
 def server_config(cluster: ClusterId, keys: tuple[Path, ...], use_pam: bool) -> str:
-    """sshd_config(5) of the cluster's server. It is started per connection (tools/sshd-listen)."""
+    """sshd_config(5) of the cluster's server. It is started per connection (tools/services/sshd-listen)."""
     return "\n".join(
         [
             f"# Made by ganeti-vcluster for the cluster {cluster.name}.",

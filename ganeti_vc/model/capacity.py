@@ -8,7 +8,7 @@ They are those of nodes at rest or answering one call, not of hundreds of jobs. 
 what was measured.
 
 Looked at and left out, as they do not grow with the nodes or are wider than what is here: D-Bus (no daemon of a node
-connects to it), sshd's MaxStartups (tools/sshd-listen starts an sshd for each connection), DefaultTasksMax= (per
+connects to it), sshd's MaxStartups (tools/services/sshd-listen starts an sshd for each connection), DefaultTasksMax= (per
 unit; a slice has none), ARP (all local IPv4 addresses share one neighbour, 0.0.0.0 on lo), memory control groups (65535
 in the kernel, 3 a node at most), inodes of /run (11 a node of systemd's 819200).
 """

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Ganeti's daemons: the one table of which there are and where they run.
 
-The unit templates in units/ and the shell of tools/daemon-util name them too; a unit test holds
+The unit templates in units/ and the shell of tools/nodes/daemon-util name them too; a unit test holds
 the three together.
 """
 

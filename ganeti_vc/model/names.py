@@ -37,7 +37,7 @@ SYSCTL_FILE = Path("/etc/sysctl.d/60-ganeti-vcluster.conf")
 #: that we made it.
 GANETI_RUN_DIR, MADE_GANETI_RUN_DIR = Path("/run/ganeti"), RUN_DIR / "made-run-ganeti"
 MANAGER_SOCKET = RUN_DIR / "manager.socket"
-#: What stands still just now (ganeti_vc/machine/freezer.py), for tools/thaw.
+#: What stands still just now (ganeti_vc/machine/freezer.py), for tools/snapshots/thaw.
 FROZEN = RUN_DIR / "frozen"
 CGROUPS = Path("/sys/fs/cgroup")
 
@@ -222,7 +222,7 @@ class NodeId:
 
     @property
     def enter(self) -> tuple[str, ...]:
-        """What stands before a command that shall run on this node, with its variables and its view (tools/enter)."""
+        """What stands before a command that shall run on this node, with its variables and its view (tools/nodes/enter)."""
         return (str(LIB_DIR / "enter"), self.name)
 
     @property

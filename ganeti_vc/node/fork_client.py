@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Asking the fork server (ganeti_vc/node/fork_server.py) for a program that comes to an end; for daemons tools/launch-forked does it.
+"""Asking the fork server (ganeti_vc/node/fork_server.py) for a program that comes to an end; for daemons tools/units/launch-forked does it.
 
 Each start of a master runs this, and most of what it costs is Python's own start: so only what the
-interpreter has in it is imported, and tools/forked does without `site`.
+interpreter has in it is imported, and tools/units/forked does without `site`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-#: Seconds, as in tools/launch-forked.
+#: Seconds, as in tools/units/launch-forked.
 ANSWER_LIMIT = 30.0
 
 

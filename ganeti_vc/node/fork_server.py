@@ -2,7 +2,7 @@
 """The fork server: Ganeti's Python programs start by a fork instead of an import of 150 modules each.
 
 A node's noded costs 0.16 CPU seconds and 26 MiB to start, nearly all of it the import. This server
-imports once (ganeti_vc/node/relocation.py) and forks. Whoever wants a program for a node (tools/launch-forked, as
+imports once (ganeti_vc/node/relocation.py) and forks. Whoever wants a program for a node (tools/units/launch-forked, as
 the unit's main process) connects and waits; the forked process takes over the identity of the one that
 asked, so that it is the unit's in every respect: control group, standard files, namespaces, limits,
 capabilities, environment. Then it runs the program's own main function, or, as mond is no
@@ -354,7 +354,7 @@ def _main(*argv: str) -> int:
 
 
 def main() -> int:
-    """Entry point of tools/forkserver."""
+    """Entry point of tools/services/forkserver."""
     logging.basicConfig(format="%(message)s", level=logging.INFO)
     setproctitle.getproctitle()  # it needs the environment as it was at the start
     try:

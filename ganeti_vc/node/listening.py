@@ -2,7 +2,7 @@
 """What listens on this machine, as the kernel's tables have it (proc(5), /proc/net/tcp and udp).
 
 Nothing is sent: a connection that is closed at once makes noded log a traceback. Every start of a
-daemon imports this (tools/launch), so it imports next to nothing itself.
+daemon imports this (tools/units/launch), so it imports next to nothing itself.
 """
 
 from __future__ import annotations

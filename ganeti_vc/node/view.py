@@ -14,7 +14,7 @@ would be the same on all nodes. So the daemons that act on the machine, and ever
                         _GetImportExportIoCommand), and Ganeti follows symbolic links
 
 and in a UTS namespace with the node's name. `reboot` and its like act on the node
-(tools/node-systemctl), and the capability to do otherwise is dropped. noded makes them; who comes later joins noded's.
+(tools/replaced/node-systemctl), and the capability to do otherwise is dropped. noded makes them; who comes later joins noded's.
 Imported at each start of a daemon and of a session: light, and the standard library only.
 """
 
@@ -89,7 +89,7 @@ def noded_pid(node: str) -> int:
 
 
 def is_on(node: str) -> bool:
-    """Whether the node has power, as tools/oob has it. Most have a noded that runs: then systemd is not asked."""
+    """Whether the node has power, as tools/nodes/oob has it. Most have a noded that runs: then systemd is not asked."""
     systemctl = (
         REPLACED["systemctl"],
         "is-active",

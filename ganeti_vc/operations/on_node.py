@@ -58,7 +58,7 @@ def environment(node: NodeId) -> dict[str, str]:
 
 
 def check_up(*nodes: NodeId) -> None:
-    """Raises VclusterError unless all are set up and have power: what is off does not answer (as in tools/ssh-entry)."""
+    """Raises VclusterError unless all are set up and have power: what is off does not answer (as in tools/services/ssh-entry)."""
     for node in nodes:
         if not node.registry_link.is_symlink():
             raise VclusterError(f"{node.name} is not set up on this machine now",

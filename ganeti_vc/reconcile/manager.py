@@ -173,7 +173,7 @@ class Manager:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Entry point of tools/manager: no argument, --reload, --ready CLUSTER, --stopped CLUSTER, or --remove (for prerm)."""
+    """Entry point of tools/services/manager: no argument, --reload, --ready CLUSTER, --stopped CLUSTER, or --remove (for prerm)."""
     logging.basicConfig(format="%(message)s", level=logging.INFO)
     try:
         match list(argv):

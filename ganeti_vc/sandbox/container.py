@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """A Debian booted in a container of its own: real systemd as its PID 1, in a private network.
 
-There are two ways, by who boots it. tools/sandbox-init does the work of both, in the new namespaces:
+There are two ways, by who boots it. tools/services/sandbox-init does the work of both, in the new namespaces:
 
 - root: systemd-nspawn;
 - anybody else: a user namespace, in which root is the user (0 outside: the user; 1 to 65535: his
   range of subordinate IDs), and the same steps by hand, because nspawn needs root.
 
 Whatever ends the process that booted it ends everything inside. Standard library only: the tests
-boot their machines with it, too (tests/machine.py).
+boot their machines with it, too (tests/support/machine.py).
 """
 
 from __future__ import annotations
@@ -24,12 +24,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ganeti_vc.base.constants import LIB_DIR
 from ganeti_vc.base.errors import VclusterError
 from ganeti_vc.base.process import BASE_ENVIRONMENT
-
-#: Beside this package, as in the source tree, or where the package has its programs.
-_BESIDE = Path(__file__).resolve().parent.parent / "tools"
-TOOLS = _BESIDE if _BESIDE.is_dir() else Path("/usr/lib/ganeti-vcluster")
 
 #: systemd.special(7): poweroff.target.
 POWEROFF = signal.SIGRTMIN + 4
@@ -37,6 +34,12 @@ POWEROFF = signal.SIGRTMIN + 4
 REBOOTED = (133, 128 + signal.SIGHUP, -signal.SIGHUP)
 CONSOLE_SIZE = 1 << 20
 POWERED_OFF = (0, 128 + signal.SIGINT, -signal.SIGINT)
+
+
+def tool(name: str) -> Path:
+    """Return the path of one of our programs: in the source tree, where this package lies in it, or installed."""
+    in_source_tree = Path(__file__).resolve().parents[2].glob(f"tools/*/{name}")
+    return next(in_source_tree, Path(LIB_DIR, name))
 
 
 class ContainerError(VclusterError):
@@ -181,7 +184,7 @@ class Container:
         bound = ["setpriv", "--pdeathsig", "KILL", "unshare", "--pid", "--fork", "--kill-child=KILL",
                  "--mount", "--propagation", "private"]  # fmt: skip
         argv = [*bound, "--net", "--uts", "--ipc"] if rootless() else [*bound, "--mount-proc"]
-        init = [str(TOOLS / "sandbox-init"), "user" if rootless() else "root"]
+        init = [str(tool("sandbox-init")), "user" if rootless() else "root"]
         # The control group first: the namespace of control groups is made by what is in it.
         join = ["sh", "-c", 'echo 0 >"$BOX_GROUP/cgroup.procs" && exec "$@"', "sh"]
         cgroup = ["--cgroup"] if rootless() else []

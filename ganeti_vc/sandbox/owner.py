@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ganeti_vc.base.errors import StepFailed, VclusterError
 from ganeti_vc.sandbox import container
-from ganeti_vc.sandbox.container import TOOLS
+from ganeti_vc.sandbox.container import tool
 from ganeti_vc.sandbox.sandboxes import STOP_TIMEOUT, Sandbox, data_directory
 
 
@@ -73,7 +73,7 @@ def start_unit(sandbox: Sandbox, environment: dict[str, str]) -> None:
         done = subprocess.run(
             ["systemd-run", "--user", "--quiet", f"--unit={name}", "--property=Type=notify", "--property=Delegate=yes",
              "--property=KillMode=mixed", f"--property=TimeoutStopSec={STOP_TIMEOUT + 30}",
-             f"--setenv=XDG_DATA_HOME={data_directory().parent}", "--collect", str(TOOLS / "sandbox"), sandbox.name],
+             f"--setenv=XDG_DATA_HOME={data_directory().parent}", "--collect", str(tool("sandbox")), sandbox.name],
             env=environment, capture_output=True, text=True,
         )  # fmt: skip
     if done.returncode:
@@ -88,7 +88,7 @@ def start_process(sandbox: Sandbox) -> None:
     os.set_inheritable(write, True)
     with open(sandbox.directory / "log", "wb") as log:
         subprocess.Popen(
-            [str(TOOLS / "sandbox"), sandbox.name, str(write)], pass_fds=[write], start_new_session=True,
+            [str(tool("sandbox")), sandbox.name, str(write)], pass_fds=[write], start_new_session=True,
             stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/",
         )  # fmt: skip
     os.close(write)

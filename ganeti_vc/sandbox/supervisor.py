@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The owner of a sandbox while it runs: tools/sandbox, in the foreground of a user unit or of a session of its own.
+"""The owner of a sandbox while it runs: tools/services/sandbox, in the foreground of a user unit or of a session of its own.
 
 It holds the sandbox's lock, whose file tells the PID 1 inside as soon as the boot is complete.
 """
@@ -100,7 +100,7 @@ def _run(sandbox: Sandbox, waiting: IO[str] | None) -> int:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Entry point of tools/sandbox: NAME, and the number of a pipe to write to."""
+    """Entry point of tools/services/sandbox: NAME, and the number of a pipe to write to."""
     sandbox, waiting = Sandbox(argv[0]), os.fdopen(int(argv[1]), "w") if argv[1:] else None
     try:
         return _run(sandbox, waiting)

@@ -1,0 +1,209 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Planning: from what is declared and what is there to steps, nothing is touched."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from ipaddress import ip_address, ip_network
+from pathlib import Path
+
+import pytest
+
+from ganeti_vc.base.errors import ConfigError
+from ganeti_vc.machine import hosts, network, node_directory, ssh
+from ganeti_vc.machine.ganeti_files import Initialised
+from ganeti_vc.machine.node_disk import Disk
+from ganeti_vc.model import config, names
+from ganeti_vc.model.names import ClusterId
+from ganeti_vc.reconcile import plan, refusals
+from ganeti_vc.reconcile.state import Ledger, MachineState
+from ganeti_vc.reconcile.steps import (
+    AttachVolumes,
+    ChangeAddresses,
+    DetachVolumes,
+    MakeBridge,
+    Remove,
+    RemoveBridge,
+    SetDisk,
+    SetHosts,
+    StopUnits,
+    Unmount,
+    WriteLedger,
+)
+
+DEFAULT = ClusterId("default")
+CONFIG = config.parse(DEFAULT, "")
+NOTHING = MachineState(
+    network=network.NetworkState(frozenset({"lo"}), frozenset(), frozenset(), frozenset()),
+    hosts="127.0.0.1 localhost\n", ledgers={}, files={}, links={}, directories=frozenset(), keys=frozenset(),
+)  # fmt: skip
+
+
+def after(made: config.ClusterConfig, before: MachineState) -> MachineState:
+    """What is there once a cluster's plan is carried out."""
+    return replace(
+        before,
+        network=network.NetworkState(
+            before.network.links | {made.device},
+            before.network.addresses | {(made.device, address) for address in made.addresses},
+            before.network.unreachable | set(made.networks),
+            before.network.routes,
+        ),
+        hosts=hosts.with_block(before.hosts, made.id, made.hosts),
+        ledgers={**before.ledgers, made.id: Ledger.of(made)},
+        files={**before.files, **plan.lasting_files(made), **plan.runtime_files(made, before)},
+        links={**before.links, **plan.unit_links(made), **plan.runtime_links(made), **node_directory.links(made)},
+        directories=before.directories | set(node_directory.directories(made)),
+        keys=before.keys | {made.id},
+    )
+
+
+def test_what_is_there_needs_no_step() -> None:
+    assert plan.reconcile({DEFAULT: CONFIG}, after(CONFIG, NOTHING)) == []
+
+
+def test_the_ledger_comes_before_the_network() -> None:
+    kinds = [type(step) for step in plan.runtime(CONFIG, NOTHING)]
+    assert kinds.index(WriteLedger) < kinds.index(MakeBridge) < kinds.index(ChangeAddresses)
+
+
+def test_more_nodes_add_only_what_is_new() -> None:
+    five = config.parse(DEFAULT, "[cluster]\nnodes = 5\n")
+    steps = plan.reconcile({DEFAULT: five}, after(CONFIG, NOTHING))
+    (change,) = [step for step in steps if isinstance(step, ChangeAddresses)]
+    assert [str(address) for address in change.add] == ["192.0.2.13", "192.0.2.14"] and not change.remove
+    assert not any(isinstance(step, (MakeBridge, Remove)) for step in steps)
+
+
+def test_fewer_nodes_are_stopped_before_their_addresses_go() -> None:
+    two = config.parse(DEFAULT, "[cluster]\nnodes = 2\n")
+    steps = plan.reconcile({DEFAULT: two}, after(CONFIG, NOTHING))
+    stop = next(n for n, step in enumerate(steps) if isinstance(step, StopUnits))
+    change = next(n for n, step in enumerate(steps) if isinstance(step, ChangeAddresses))
+    assert stop < change and steps[stop].units == ("ganeti-vnode@node3.target",)  # type: ignore[union-attr]
+    assert CONFIG.nodes[2].id.rootdir not in [step.path for step in steps if isinstance(step, Remove)]
+
+
+def test_what_is_no_longer_declared_is_taken_away_completely() -> None:
+    there = after(CONFIG, NOTHING)
+    steps = plan.undeclared([], there)
+    removed = {step.path for step in steps if isinstance(step, Remove)}
+    left = [path for path in there.links
+            if path not in removed and not (removed | {DEFAULT.directory}) & set(path.parents)]  # fmt: skip
+    assert left == []
+    assert any(isinstance(step, RemoveBridge) for step in steps)
+    assert SetHosts(DEFAULT, ()) in steps
+
+
+def test_a_cluster_whose_file_is_broken_is_left_alone() -> None:
+    assert plan.undeclared([DEFAULT], after(CONFIG, NOTHING)) == []
+
+
+def test_stop_keeps_links_and_directories() -> None:
+    steps = plan.runtime_gone(DEFAULT, after(CONFIG, NOTHING))
+    removed = [step.path for step in steps if isinstance(step, Remove)]
+    assert not [path for path in removed if names.LINK_DIR in path.parents or names.STATE_DIR in path.parents]
+
+
+def test_a_cluster_to_be_replaced_is_stopped_and_unmounted() -> None:
+    node1 = CONFIG.nodes[0].id
+    there = replace(after(CONFIG, NOTHING), disks={node1: Disk(1024, True), ClusterId("lab").node("x"): Disk(64, True)})
+    stop, unmount = plan.stopped(DEFAULT, there)
+    assert isinstance(stop, StopUnits) and unmount == Unmount(node1)
+    assert set(stop.units) == {DEFAULT.target, *(node.id.target for node in CONFIG.nodes)}
+    assert {node.id.slice for node in CONFIG.nodes} <= set(stop.patterns)
+
+
+@pytest.mark.parametrize(
+    ("observed", "word"),
+    [
+        ({"addresses": frozenset({("eth0", ip_address("192.0.2.200"))})}, "192.0.2.200"),
+        ({"routes": frozenset({(ip_network("192.0.0.0/16"), "eth0")})}, "192.0.0.0/16"),
+        ({"unreachable": frozenset({ip_network("192.0.2.0/24")})}, "not ours"),
+        ({"links": frozenset({"lo", "gnt-default"})}, "gnt-default"),
+    ],
+)
+def test_what_the_machine_uses_is_refused(observed: dict[str, object], word: str) -> None:
+    there = replace(NOTHING, network=replace(NOTHING.network, **observed))  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match=word):
+        refusals.check_host(CONFIG, there)
+
+
+def test_directories_that_sshd_does_not_trust_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    state = tmp_path / "lib" / "state"
+    state.mkdir(parents=True)
+    monkeypatch.setattr(names, "STATE_DIR", state)
+    state.parent.chmod(0o775)
+    found = dict(ssh.insecure_directories())
+    assert found[state.parent] == f"{'chown root' if os.getuid() else 'chmod go-w'} {state.parent}"
+    assert os.getuid() or state not in found
+    with pytest.raises(ConfigError, match="may write to /var, .*chmod go-w /var"):
+        refusals.check_host(CONFIG, replace(NOTHING, insecure=((Path("/var"), "chmod go-w /var"),)))
+
+
+def test_a_name_in_etc_hosts_is_refused() -> None:
+    with pytest.raises(ConfigError, match="node2"):
+        refusals.check_host(CONFIG, replace(NOTHING, hosts="10.0.0.1 node2\n"))
+
+
+def test_a_ledger_survives_being_written() -> None:
+    ledger = Ledger.of(CONFIG)
+    assert Ledger.from_json(ledger.to_json()) == ledger
+
+
+def test_links_point_to_units_that_are_shipped() -> None:
+    shipped = {path.name for path in (Path(__file__).parents[3] / "units").iterdir()}
+    assert {Path(target).name for target in plan.unit_links(CONFIG).values()} <= shipped
+
+
+RECORDED = Initialised({f"node{n}": f"192.0.2.{9 + n}" for n in (1, 2, 3)}, 1822, "gnt-default")
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [("", ""), ("nodes = 4", ""), ("nodes = 2", "nodes"), ("network = 10.77.0.0/24", "network"),
+     ("domain = other.example", "domain"), ("ssh_port = 1900", "ssh_port"), ("device = lo", "device")],
+)  # fmt: skip
+def test_what_ganeti_has_recorded_stays(text: str, key: str) -> None:
+    changed = config.parse(DEFAULT, f"[cluster]\n{text}\n")
+    observed = replace(NOTHING, initialised={DEFAULT: RECORDED})
+    if key:
+        with pytest.raises(ConfigError, match=rf"\[cluster\] {key}: "):
+            refusals.check_host(changed, observed)
+    else:
+        refusals.check_host(changed, observed)
+
+
+STORAGE = "[nodes]\ndisk = 1G\n[[node2]]\nvolume_group = 32G\n"
+
+
+def test_storage_is_made_once_and_grows() -> None:
+    made = config.parse(DEFAULT, STORAGE)
+    node1, node2, node3 = (node.id for node in made.nodes)
+    steps = plan.hardware(made, NOTHING)
+    assert [step for step in steps if isinstance(step, AttachVolumes)] == [AttachVolumes(node2, "xenvg", 32768)]
+    assert [step.node for step in steps if isinstance(step, SetDisk)] == [node1, node2, node3]
+    there = replace(
+        NOTHING, disks={node.id: Disk(1024, True) for node in made.nodes}, volumes={node2: Disk(32768, True)}
+    )
+    assert plan.hardware(made, there) == []
+    assert plan.hardware(made, replace(there, volumes={node2: Disk(1024, True)})) == [
+        AttachVolumes(node2, "xenvg", 32768)
+    ]
+    assert plan.hardware(made, replace(there, disks={**there.disks, node1: Disk(1024, False)})) == [
+        SetDisk(node1, 1024)
+    ]
+    gone = plan.runtime_gone(DEFAULT, there)
+    assert gone[:4] == [Unmount(node1), Unmount(node2), DetachVolumes(node2), Unmount(node3)]
+
+
+def test_storage_with_data_does_not_become_smaller() -> None:
+    made = config.parse(DEFAULT, STORAGE)
+    there = {made.nodes[1].id: Disk(65536, True)}
+    with pytest.raises(ConfigError, match="disk: node1.* loop device"):
+        refusals.check_host(made, replace(NOTHING, user_namespace=True))
+    with pytest.raises(ConfigError, match="disk: .*65536M"):
+        refusals.check_host(made, replace(NOTHING, disks=there))
+    with pytest.raises(ConfigError, match="volume_group: .*65536M"):
+        refusals.check_host(made, replace(NOTHING, volumes=there))
