@@ -38,6 +38,11 @@ class UsageError(VclusterError):
 class ConfigError(VclusterError):
     """A configuration file, or an option that stands for one of its keys, is wrong."""
 
+    def __init__(self, message: str, hint: str = "", key: str = "") -> None:
+        """`key` is the key that is wrong, without its section; empty where it is none or several."""
+        super().__init__(message, hint)
+        self.key = key
+
 
 class StepFailed(VclusterError):
     """A step was begun and did not succeed; the same command may be repeated."""

@@ -189,7 +189,7 @@ def do_power(args: argparse.Namespace) -> int:
         if args.command != "start":
             systemd.mark_started(switch)  # what waits at a stop, if a start has not come that far
         for job in systemd.jobs(method, [unit]):
-            if job.result != "done" and not (args.command == "stop" and "not loaded" in job.result):
+            if job.result != "done" and not (args.command == "stop" and job.no_such_unit):
                 raise StepFailed(
                     f"{unit}: {args.command} ended with: {job.result}", f"look at: systemctl status '{unit}'"
                 )

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pystemd.dbusexc import DBusBaseError as DBusError
+from pystemd.dbusexc import DBusNoSuchUnitError
 from pystemd.dbuslib import DBus, apply_signature
 
 from ganeti_vc.base.errors import StepFailed, VclusterError
@@ -46,7 +47,13 @@ class Job:
     """A job systemd was asked for."""
 
     unit: str
-    result: str = ""  #: done, failed, dependency, ...; empty while it runs
+    result: str = ""  #: done, failed, dependency, ..., or why systemd made no job; empty while it runs
+    no_such_unit: bool = False  #: there is no job, as systemd does not know the unit
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether the unit is as asked for; a condition of the unit may have kept it from starting."""
+        return self.result in ("done", "skipped")
 
 
 class Systemd:
@@ -156,6 +163,7 @@ class Systemd:
                 path = self.call(method, "ss", unit, mode)
             except DBusError as err:
                 job.result = str(err)
+                job.no_such_unit = isinstance(err, DBusNoSuchUnitError)
                 done.append(job)
                 progress(job)
             else:
@@ -178,13 +186,13 @@ class Systemd:
     def start(self, *units: str, progress: Callable[[Job], None] = lambda _: None) -> None:
         """Start units and wait. Raises StepFailed that names the first one that did not start."""
         for job in self.jobs("StartUnit", units, progress):
-            if job.result not in ("done", "skipped"):
+            if not job.succeeded:
                 raise StepFailed(f"{job.unit} did not start: {job.result}", f"look at: systemctl status '{job.unit}'")
 
     def stop(self, *units: str, progress: Callable[[Job], None] = lambda _: None) -> None:
-        """Stop units and wait. A unit that is not loaded is stopped already."""
+        """Stop units and wait. A unit that systemd does not know is stopped already."""
         for job in self.jobs("StopUnit", units, progress):
-            if job.result not in ("done", "skipped") and "not loaded" not in job.result:
+            if not (job.succeeded or job.no_such_unit):
                 raise StepFailed(f"{job.unit} did not stop: {job.result}", f"look at: systemctl status '{job.unit}'")
 
     def reload_by_signal(self, unit: str) -> None:

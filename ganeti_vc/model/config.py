@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from configobj import ConfigObj, ConfigObjError, flatten_errors, get_extra_values
+from configobj import ConfigObj, ConfigObjError, DuplicateError, flatten_errors, get_extra_values
 
 from ganeti_vc.base.errors import ConfigError
 from ganeti_vc.model import names
@@ -126,7 +126,7 @@ class _Reporter:
         label = "".join(
             f" {'[' * depth}{part}{']' * depth}" for depth, part in enumerate(parts, 1) if part and depth == len(parts)
         )
-        return ConfigError(f"{where}:{label}{' ' + key if key else ''}: {what}", hint)
+        return ConfigError(f"{where}:{label}{' ' + key if key else ''}: {what}", hint, key)
 
 
 def key_error(config: ClusterConfig, key: str, what: str, hint: str) -> ConfigError:
@@ -147,7 +147,11 @@ def parse(cluster: ClusterId, text: str, written: bool = True, source: Path | No
     except ConfigObjError as err:
         line = f", line {err.line_number}" if err.line_number else ""
         reason = str(err).split(" at line")[0].rstrip(".")
-        hint = "keep one of them" if "Duplicate" in reason else "write sections as [name] and keys as key = value"
+        hint = (
+            "keep one of them"
+            if isinstance(err, DuplicateError)
+            else "write sections as [name] and keys as key = value"
+        )
         raise ConfigError(f"{reporter.source}{line}: {reason}: {str(err.line).strip()}", hint) from None
     result = raw.validate(VALIDATOR, preserve_errors=True)
     for where, name in get_extra_values(raw):

@@ -51,7 +51,7 @@ def new_config(cluster: ClusterId, wishes: UpOptions) -> tuple[ClusterConfig, st
         except ConfigError as err:
             # A network of the user's choice is refused; of ours, the next one is tried.
             problem = problem or err
-            if "network" not in err.message:
+            if err.key != "network":
                 raise
         else:
             _check_instances(made, wishes)

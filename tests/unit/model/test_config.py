@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 
 from ganeti_vc.base.errors import ConfigError
-from ganeti_vc.model import config, config_text, keys
+from ganeti_vc.model import config, keys
 from ganeti_vc.model.names import ClusterId
 
 DEFAULT = ClusterId("default")
@@ -102,11 +102,3 @@ def test_a_mistake_is_one_line_that_names_its_place(text: str, words: list[str])
 def test_two_clusters_cannot_share(text: str, word: str) -> None:
     with pytest.raises(ConfigError, match=word):
         config.check_against(config.parse(ClusterId("b"), text), [config.parse(DEFAULT, "")])
-
-
-def test_replacing_a_key_leaves_the_rest_alone() -> None:
-    text = "# mine\n[cluster]\n  nodes = 3   # three\ndomain = x\n"
-    assert config_text.replace_key(text, "cluster", "nodes", "5") == text.replace("= 3 ", "= 5 ")
-    assert (
-        config_text.replace_key("[cluster]\nname = a\n", "cluster", "nodes", "5") == "[cluster]\nnodes = 5\nname = a\n"
-    )

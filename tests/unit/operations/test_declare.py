@@ -77,3 +77,9 @@ def test_and_its_nodes_to_systemd(directory: Path, monkeypatch: pytest.MonkeyPat
     assert str(declare.new_config(LAB, UpOptions())[0].network) == "198.51.100.0/24"
     with pytest.raises(ConfigError, match="node1 belongs to a node of the cluster default .*--domain"):
         declare.new_config(LAB, UpOptions(domain=""))
+
+
+def test_a_name_with_network_in_it_does_not_hide_what_is_wrong(directory: Path) -> None:
+    (directory / "default.conf").write_text("[cluster]\n")
+    with pytest.raises(ConfigError, match=r"new cluster network-lab: .*the name \S+ belongs to the cluster default"):
+        declare.new_config(ClusterId("network-lab"), UpOptions(domain=""))
