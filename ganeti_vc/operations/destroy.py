@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Removing exactly what was made: by what is recorded and found, not by what a file says today."""
+"""destroy: remove exactly what was made, by what is recorded and found, not by what a file says today."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ganeti_vc.reconcile.teardown import stop_everything
 
 
 def exists(cluster: ClusterId) -> bool:
-    """Whether anything of this cluster is there, its snapshots apart."""
+    """Tell whether there is anything of this cluster but snapshots."""
     return (
         config_files.exists(cluster)
         or cluster.directory.exists()
@@ -27,13 +27,13 @@ def exists(cluster: ClusterId) -> bool:
 
 
 def check_exists(cluster: ClusterId, with_snapshots: bool = False) -> None:
-    """Raises VclusterError when nothing of this cluster is there."""
+    """Raise VclusterError when there is nothing of this cluster."""
     if not (exists(cluster) or with_snapshots and snapshots.all_snapshots(cluster)):
-        raise VclusterError(f"there is no cluster {cluster.name}", "gnt-vcluster list shows those there are")
+        raise VclusterError(f"there is no cluster {cluster.name}", "gnt-vcluster list shows the existing clusters")
 
 
 def steps(cluster: ClusterId) -> list[Step]:
-    """What destroys a cluster. Its configuration goes last: until then `up` can take it up again."""
+    """Plan the end of a cluster. Its configuration file goes last: until then `up` can bring it back."""
     others = [other for other in config_files.declared() if other != cluster]
     return [
         *plan.cluster_gone(cluster, observe.observe({}), last=not others),
@@ -43,8 +43,10 @@ def steps(cluster: ClusterId) -> list[Step]:
 
 
 def destroy(cluster: ClusterId, progress: Progress, with_snapshots: bool = False) -> None:
-    """Stop a cluster and remove it with its data; with the last one the manager ends, too. Its snapshots stay,
-    unless told otherwise."""
+    """Stop a cluster and remove it with its data; the last cluster takes the manager along.
+
+    Snapshots stay, unless `with_snapshots`. Raises VclusterError.
+    """
     with locking.exclusive(progress.say):
         check_exists(cluster, with_snapshots)
         *todo, last = steps(cluster)
@@ -55,9 +57,9 @@ def destroy(cluster: ClusterId, progress: Progress, with_snapshots: bool = False
                 if not is_last:
                     apply.apply(last, systemd)
             if is_last:
-                # Without the lock: the manager takes it to take its traces away.
+                # Without the lock, which the manager takes to remove what it has made.
                 stop_everything(systemd)
-                # Again, for a manager that had been killed and came back in between has found the configuration.
+                # Again: a manager that was killed may have come back in between, and has found the configuration.
                 apply.apply_all(steps(cluster), systemd)
             if with_snapshots:
                 for snapshot in snapshots.all_snapshots(cluster):
