@@ -6,7 +6,7 @@ imports once (ganeti_vc/node/relocation.py) and forks. Whoever wants a program f
 the unit's main process) connects and waits; the forked process takes over the identity of the one that
 asked, so that it is the unit's in every respect: control group, standard files, namespaces, limits,
 capabilities, environment. Then it runs the program's own main function, or, as mond is no
-Python program, becomes it in the node's view. Of a daemon systemd and the one that asked are barrier_fd when it listens.
+Python program, becomes it in the node's view. Of a daemon systemd and the one that asked are told when it listens.
 
 What the kernel does not let it take over is asked for beforehand: who asks with a seccomp filter or as
 another user than root is barrier_fd to start the program itself. So it is after an upgrade of Ganeti.
@@ -47,7 +47,7 @@ NODED = "/usr/sbin/ganeti-noded"
 PROGRAMS: Mapping[str, str] = {NODED: "ganeti.server.noded", constants.ENSURE_DIRS: "ganeti.tools.ensure_dirs"}
 #: Not Python: becomes this program in the node's view.
 MOND = "/usr/sbin/ganeti-mond"
-#: Of these is barrier_fd when they listen.
+#: Daemons: systemd is told when they listen.
 DAEMONS = {NODED: "noded", MOND: "mond"}
 KNOWN_VERSIONS = ("3.0", "3.1")
 MAX_MESSAGE = 65536

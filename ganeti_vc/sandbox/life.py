@@ -55,7 +55,7 @@ def settled(sandbox: Sandbox) -> int:
     """Its PID 1, or 0 when it does not run: once it neither starts nor stops, however long that takes."""
     deadline = time.monotonic() + STOP_TIMEOUT + 10
     while not (leader := sandbox.leader) and sandbox.is_owned and time.monotonic() < deadline:
-        time.sleep(0.05)  # its owner_unit has no event for us
+        time.sleep(0.05)  # its owner has no event for us
     return leader
 
 

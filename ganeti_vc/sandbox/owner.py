@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Who owns a running sandbox: a unit_name of the user's systemd, or a process."""
+"""Who owns a running sandbox: a unit of the user's systemd, or a process."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def systemctl_user(environment: dict[str, str], *words: str) -> subprocess.Compl
 
 
 def unit_name(sandbox: Sandbox) -> str:
-    """The user unit_name that owns it: the package's, or one of its own where the data directory is not the one that would take."""
+    """The user unit that owns it: the package's, or one of its own where the data directory is not the one that would take."""
     if data_directory() == Path(_user().pw_dir, ".local/share/ganeti-vcluster"):
         return f"ganeti-vcluster-sandbox@{sandbox.name}.service"
     digest = hashlib.sha256(str(data_directory()).encode()).hexdigest()[:8]
@@ -37,7 +37,7 @@ def unit_name(sandbox: Sandbox) -> str:
 
 
 def owner_unit(sandbox: Sandbox) -> str:
-    """The user unit_name that owns it now, or "process"."""
+    """The user unit that owns it now, or "process"."""
     environment = user_manager()
     if environment:
         state = systemctl_user(environment, "show", "-P", "ActiveState", unit_name(sandbox)).stdout.strip()
@@ -95,7 +95,7 @@ def start_process(sandbox: Sandbox) -> None:
     with open(read) as told:
         answer = told.readline().strip()
     if answer != "ready":
-        raise StepFailed(f"the sandbox {sandbox.name} does not start: {answer or 'its owner_unit was killed'}",
+        raise StepFailed(f"the sandbox {sandbox.name} does not start: {answer or 'its owner was killed'}",
                          f"look at {sandbox.directory / 'console'}")  # fmt: skip
 
 

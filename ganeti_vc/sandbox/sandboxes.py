@@ -19,7 +19,7 @@ from ganeti_vc.base.errors import UsageError, VclusterError
 from ganeti_vc.sandbox.container import BootSpec
 
 DEFAULT = "default"
-#: How long its owner_unit gives a sandbox to end.
+#: Seconds its owner gives a sandbox to end.
 STOP_TIMEOUT = 120
 
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?")
@@ -81,7 +81,7 @@ class Sandbox:
         return Path(found) if found else None
 
     def plan(self) -> BootSpec:
-        """What its owner_unit boots."""
+        """What its owner boots."""
         return BootSpec(f"sandbox-{self.name}", self.directory, self.base)
 
     def check_exists(self) -> None:
@@ -102,7 +102,7 @@ class Sandbox:
         return False
 
     def record(self, fd: int, leader: int) -> None:
-        """For its owner_unit: write into the lock's file who it is, and the PID 1 inside."""
+        """For its owner: write into the lock's file who it is, and the PID 1 inside."""
         os.pwrite(fd, f"{os.getpid():<10} {leader:<10}\n".encode(), 0)
 
     def _recorded(self) -> tuple[int, int]:

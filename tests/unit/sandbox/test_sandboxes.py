@@ -39,10 +39,9 @@ def test_a_directory_is_in_the_users_own(monkeypatch: pytest.MonkeyPatch) -> Non
 )
 def test_the_command_line(argv: list[str], sandbox: str | None, inside: list[str]) -> None:
     args = main.parse(argv)
-    assert (args.sandbox, args.argv) == (sandbox, inside)
-    assert [*args.argv, *args.behind] == [
-        word for word in argv if word not in ("--sandbox", "--sandbox=x") or word in args.behind
-    ]
+    words, behind = args.split.words, args.split.behind
+    assert (args.sandbox, list(words)) == (sandbox, inside)
+    assert [*words, *behind] == [word for word in argv if word not in ("--sandbox", "--sandbox=x") or word in behind]
 
 
 def test_subordinate_ids(tmp_path: Path) -> None:
