@@ -37,7 +37,7 @@ check-fast: .venv/ready ## lint, types and unit tests
 	.venv/bin/ruff format --check ganeti_vc tests $(PYTHON_TOOLS)
 	.venv/bin/mypy
 	shellcheck $(SHELL_TOOLS)
-	for tool in $(PERL_TOOLS); do perl -wc $$tool || exit; done
+	perlcritic --quiet --severity 5 $(PERL_TOOLS)
 	.venv/bin/pytest -q tests/unit
 
 check: check-fast $(DEB) ## all of that, then the package in booted Debian 12 and 13

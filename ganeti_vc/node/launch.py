@@ -19,6 +19,7 @@ from __future__ import annotations
 import _socket
 import os
 import select
+import sys
 
 from ganeti_vc.base.constants import TCP_PORTS, UDP_PORTS
 from ganeti_vc.node.listening import bound, local
@@ -163,3 +164,30 @@ def launch(argv: Sequence[str]) -> int:
         else:
             view.make(os.environ["GANETI_HOSTNAME"])
     _become(argv)
+
+
+def onetime_args(daemon: str, rootdir: str) -> list[str]:
+    """Take the arguments that are meant for this start only (tools/nodes/daemon-util), if root has written some.
+
+    The file is removed as it is read, so that an automatic restart never sees them. Ends the program when the file is
+    not root's: the directory is open to Ganeti's users, and only root may give arguments to root's daemons.
+    """
+    path = f"{rootdir}/var/run/ganeti/{daemon}.onetime"
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return []
+    with open(fd) as stream:
+        os.unlink(path)
+        if os.fstat(fd).st_uid != 0:
+            sys.exit(f"{path} does not belong to root")
+        return stream.read().splitlines()
+
+
+def main(argv: Sequence[str]) -> int:
+    """Entry point of tools/units/launch: DAEMON [ARG...], or --wait PID DAEMON [ARG...] for one that runs already."""
+    if argv[0] == "--wait":
+        _, pid, daemon, *args = argv
+        return tell([f"/usr/sbin/{daemon}", *args], int(pid))
+    daemon, *args = argv
+    return launch([f"/usr/sbin/{daemon}", *args, *onetime_args(daemon, os.environ["GANETI_ROOTDIR"])])
