@@ -20,9 +20,8 @@ def do_qa(args: argparse.Namespace) -> int:
     only = args.only.split(",") if args.only else ()
     runner.check(only)
     tests = suite.runs(ganeti.version(), args.quick, only)
-    found = runner.qa(
-        lookup.default_cluster(args.cluster), tests, args.remainder, args.keep, junit, log, output.progress(args)
-    )
+    cluster = lookup.default_cluster(args.cluster)
+    found = runner.QaRun(cluster, tests, args.remainder, args.keep, junit, log, output.progress(args)).run()
     counts = {outcome: sum(result.outcome == outcome for result in found)
               for outcome in ("passed", "failed", "not applicable", "skipped")}  # fmt: skip
     seconds = time.monotonic() - begin

@@ -19,38 +19,25 @@ import gc
 import importlib
 import logging
 import os
-import random
 import selectors
-import signal
 import socket
 import struct
 import sys
 import time
-import traceback
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
 import setproctitle
 
-from ganeti_vc.base import constants
-from ganeti_vc.base.constants import GANETI_PYTHON
-from ganeti_vc.node import adopt_identity, launch, libc, listening, relocation, view
+from ganeti_vc.base.constants import FORK_SERVER_SOCKET, GANETI_PYTHON
+from ganeti_vc.node import adopt_identity, forked_child, listening, relocation
+from ganeti_vc.node.fork_request import MOND, PROGRAMS, Request
 from ganeti_vc.node.notify import barrier, flush, notify
 
 log = logging.getLogger("ganeti-vcluster")
 
-#: Makes the node's view of the machine.
-NODED = "/usr/sbin/ganeti-noded"
-#: Programs and the modules whose Main() they are.
-PROGRAMS: Mapping[str, str] = {NODED: "ganeti.server.noded", constants.ENSURE_DIRS: "ganeti.tools.ensure_dirs"}
-#: Not Python: becomes this program in the node's view.
-MOND = "/usr/sbin/ganeti-mond"
-#: Daemons: systemd is told when they listen.
-DAEMONS = {NODED: "noded", MOND: "mond"}
 KNOWN_VERSIONS = ("3.0", "3.1")
-MAX_MESSAGE = 65536
 CLIENT_LIMIT = 10.0  #: seconds, for what a client has to send
 #: How far all nodeds together stand back (sched(7), autogroup) for the master's one process that calls them.
 SESSION_NICE = 10
@@ -128,33 +115,6 @@ def _stand_back() -> None:
         log.info("nodes do not stand back: %s", err)
 
 
-@dataclass(frozen=True)
-class Request:
-    """What a client wants: the program with its arguments, and the environment for it."""
-
-    argv: list[str]
-    environment: dict[str, str]
-
-    @classmethod
-    def receive(cls, connection: socket.socket) -> Request:
-        """Raises ValueError for nonsense, OSError when the client does not send."""
-        count, *words = os.fsdecode(connection.recv(MAX_MESSAGE)).split("\0")
-        made = cls(words[: int(count)], dict(word.split("=", 1) for word in words[int(count) :]))
-        if not made.argv:
-            raise ValueError("not a request")
-        return made
-
-    @property
-    def program(self) -> str:
-        return self.argv[0]
-
-    @property
-    def listens(self) -> str:
-        """Of a daemon: where, as `listening.bound` has it."""
-        daemon = DAEMONS.get(self.program)
-        return listening.local(launch.address_of(self.argv), constants.TCP_PORTS[daemon]) if daemon else ""
-
-
 @dataclass
 class StartingDaemon:
     """One that somebody waits for."""
@@ -176,9 +136,9 @@ class Server:
         self._waiting: dict[socket.socket, StartingDaemon] = {}
 
     def run(self) -> NoReturn:
-        Path(constants.FORK_SERVER_SOCKET).unlink(missing_ok=True)
-        self._socket.bind(constants.FORK_SERVER_SOCKET)
-        os.chmod(constants.FORK_SERVER_SOCKET, 0o600)
+        Path(FORK_SERVER_SOCKET).unlink(missing_ok=True)
+        self._socket.bind(FORK_SERVER_SOCKET)
+        os.chmod(FORK_SERVER_SOCKET, 0o600)
         self._socket.listen(4096)
         self._selector.register(self._socket, selectors.EVENT_READ)
         gc.collect()
@@ -265,7 +225,14 @@ class Server:
                 self._said.add(message)
             connection.sendall(refusal.encode())
             return ""
-        listens = request.listens
+        self._fork(request, connection, pid)
+        return request.listens
+
+    def _fork(self, request: Request, connection: socket.socket, caller: int) -> None:
+        """Start a process whose parent is PID 1: of no other would systemd see the end of a main process.
+
+        Raises OSError when there is no process to be had.
+        """
         adopted, adopt = os.pipe()
         try:
             middle = os.fork()
@@ -274,7 +241,9 @@ class Server:
                 try:
                     if os.fork() == 0:
                         os.close(adopt)
-                        self._child(connection, pid, request, adopted)
+                        os.read(adopted, 1)  # ends when this process has got its new parent
+                        os.close(adopted)
+                        forked_child.run(request, connection, caller, self._close, self._places)
                     status = 0
                 finally:
                     os._exit(status)
@@ -283,74 +252,15 @@ class Server:
         finally:
             os.close(adopted)
             os.close(adopt)
-        return listens
 
-    def _child(self, connection: socket.socket, pid: int, request: Request, adopted: int) -> NoReturn:
-        """The new process, whose parent is PID 1 when `adopted` ends. It says its pid, and, unless it is a daemon, its status at its end."""
-        status = 1
-        try:
-            os.read(adopted, 1)  # systemd would not see the end of a main process that is not its child
-            os.close(adopted)
-            # Not a session of its own: the kernel shares the processors among sessions, and the master's one
-            # process that calls hundreds of nodes would get as little as each of these.
-            os.setpgid(0, 0)
-            adopt_identity.adopt(pid)
-            self._socket.close()
-            self._selector.close()
-            for other, daemon in self._waiting.items():
-                other.close()
-                if daemon.barrier_fd >= 0:
-                    os.close(daemon.barrier_fd)
-            os.environ.clear()
-            os.environ.update(request.environment)
-            adopt_identity.adopt_files(pid, request.program)
-            for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGCHLD):
-                signal.signal(number, signal.SIG_DFL)
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-            if request.program == MOND:
-                view.share(os.environ["GANETI_HOSTNAME"])
-                connection.sendall(f"pid {os.getpid()}".encode())
-                os.execv(request.program, request.argv)
-            self._places.move(os.environ["GANETI_ROOTDIR"])
-            random.seed()
-            if request.program == NODED:
-                if status := _main(constants.ENSURE_DIRS):
-                    sys.exit(f"ensure-dirs ended with {status}")
-                view.make(os.environ["GANETI_HOSTNAME"])
-            setproctitle.setproctitle(" ".join(["/usr/bin/python3", *request.argv]))
-            libc.prctl(libc.PR_SET_NAME, os.path.basename(request.program).encode()[:15])
-            adopt_identity.drop_capabilities()
-            connection.sendall(f"pid {os.getpid()}".encode())
-            if request.program in DAEMONS:
-                connection.close()
-            status = _main(*request.argv)
-            with contextlib.suppress(OSError):  # a daemon has closed it; whoever waits may be gone
-                connection.sendall(f"status {status}".encode())
-        except BaseException as err:  # nothing else would ever report it
-            if isinstance(err, (FileNotFoundError, ProcessLookupError)) and not os.path.exists(f"/proc/{pid}/cwd"):
-                print(f"{request.program}: who asked for it has ended meanwhile ({err})", file=sys.stderr)
-            else:
-                traceback.print_exc()
-            with contextlib.suppress(OSError):
-                connection.sendall(b"failed")
-        finally:
-            os._exit(status)
-
-
-def _main(*argv: str) -> int:
-    """Run a program's main function; its status as `sys.exit` has it (bin/*, autotools/build-bash-completion)."""
-    sys.argv = list(argv)
-    logging.root.handlers.clear()
-    try:
-        result = sys.modules[PROGRAMS[argv[0]]].Main()
-    except SystemExit as err:
-        result = err.code
-    sys.stdout.flush()
-    sys.stderr.flush()
-    if result is None or isinstance(result, int):
-        return result or 0
-    print(result, file=sys.stderr)
-    return 1
+    def _close(self) -> None:
+        """Close what is the server's, in a forked process."""
+        self._socket.close()
+        self._selector.close()
+        for connection, daemon in self._waiting.items():
+            connection.close()
+            if daemon.barrier_fd >= 0:
+                os.close(daemon.barrier_fd)
 
 
 def main() -> int:

@@ -31,7 +31,7 @@ def apply_all(
 
 
 # One case a step reads well, however many there are.
-def apply(step: steps.Step, systemd: Systemd | None) -> None:
+def apply(step: steps.Step, systemd: Systemd | None) -> None:  # noqa: C901, PLR0912
     """Do one step. Doing it again does no harm.
 
     `systemd` is None on a machine that was not booted with it: no unit is loaded, so none is stopped or reloaded.

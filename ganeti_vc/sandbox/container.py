@@ -151,8 +151,8 @@ class BootSpec:
 class Container:
     """One container, from its boot to its end."""
 
-    def __init__(self, plan: BootSpec, group: Path) -> None:
-        self.plan = plan
+    def __init__(self, spec: BootSpec, group: Path) -> None:
+        self.spec = spec
         self.leader = 0  #: its PID 1, once it is booted
         self._group = group
         self._process: subprocess.Popen[bytes] | None = None
@@ -161,7 +161,7 @@ class Container:
 
     def start(self) -> None:
         """Begin to boot. Raises ContainerError."""
-        notify = self.plan.directory / "notify"
+        notify = self.spec.directory / "notify"
         with contextlib.suppress(FileNotFoundError):
             notify.unlink()
         try:
@@ -172,13 +172,13 @@ class Container:
         self._spawn()
 
     def _spawn(self) -> None:
-        plan = self.plan
+        spec = self.spec
         environment = {
             "PATH": BASE_ENVIRONMENT["PATH"], "LANG": "C.UTF-8",
-            "BOX_NAME": plan.name, "BOX_DIRECTORY": str(plan.directory), "BOX_BASE": str(plan.base or ""),
-            "BOX_MEMORY": plan.memory, "BOX_GROUP": str(self._group), "BOX_CONSOLE": os.ttyname(self._slave),
-            "BOX_BINDS": " ".join(f"--bind-ro={path.resolve()}" for path in plan.binds),
-            "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1", "SYSTEMD_NSPAWN_API_VFS_WRITABLE": "yes" if plan.nested else "no",
+            "BOX_NAME": spec.name, "BOX_DIRECTORY": str(spec.directory), "BOX_BASE": str(spec.base or ""),
+            "BOX_MEMORY": spec.memory, "BOX_GROUP": str(self._group), "BOX_CONSOLE": os.ttyname(self._slave),
+            "BOX_BINDS": " ".join(f"--bind-ro={path.resolve()}" for path in spec.binds),
+            "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1", "SYSTEMD_NSPAWN_API_VFS_WRITABLE": "yes" if spec.nested else "no",
         }  # fmt: skip
         # pdeathsig is lost where a process becomes root of a user namespace: so behind that.
         bound = ["setpriv", "--pdeathsig", "KILL", "unshare", "--pid", "--fork", "--kill-child=KILL",
@@ -242,7 +242,7 @@ class Container:
 
     @property
     def console(self) -> Path:
-        return self.plan.directory / "console"
+        return self.spec.directory / "console"
 
     def _log(self, text: bytes) -> None:
         # What is inside can write as much as it likes; a full disk is no reason to end it.

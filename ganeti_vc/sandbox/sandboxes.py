@@ -80,7 +80,7 @@ class Sandbox:
                                 'write {"schema": 1, "base": ""} into it, where base names the sandbox\'s own Debian, if it has one') from None  # fmt: skip
         return Path(found) if found else None
 
-    def plan(self) -> BootSpec:
+    def boot_spec(self) -> BootSpec:
         """What its owner boots."""
         return BootSpec(f"sandbox-{self.name}", self.directory, self.base)
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The owner of a sandbox while it runs: tools/services/sandbox, in the foreground of a user unit or of a session of its own.
+"""The process that owns a running sandbox: tools/services/sandbox, in a user unit or in a session of its own.
 
-It holds the sandbox's lock, whose file tells the PID 1 inside as soon as the boot is complete.
+It holds the sandbox's lock. The lock's file has the PID 1 of the sandbox as soon as the boot is complete.
 """
 
 from __future__ import annotations
@@ -20,12 +20,17 @@ from ganeti_vc.node.notify import notify
 from ganeti_vc.sandbox.container import Container, ContainerError, new_group
 from ganeti_vc.sandbox.sandboxes import STOP_TIMEOUT, Sandbox
 
+#: Seconds between two requests to power off.
+ASK_AGAIN = 10
+#: Seconds to wait for the lock: a process that looks whether the sandbox is owned has it for a moment.
+LOCK_LIMIT = 2
+
 
 @contextlib.contextmanager
 def _locked(sandbox: Sandbox) -> Iterator[int]:
-    """The lock's file. Raises ContainerError when somebody has it."""
+    """Hold the sandbox's lock; yields its file. Raises ContainerError when another process has it."""
     fd = os.open(sandbox.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    deadline = time.monotonic() + 2
+    deadline = time.monotonic() + LOCK_LIMIT
     try:
         while True:
             try:
@@ -34,7 +39,7 @@ def _locked(sandbox: Sandbox) -> Iterator[int]:
             except BlockingIOError:
                 if time.monotonic() > deadline:
                     raise ContainerError(f"the sandbox {sandbox.name} runs already") from None
-                time.sleep(0.02)  # whoever looks whether somebody has it has it for a moment
+                time.sleep(0.02)
         sandbox.record(fd, 0)
         try:
             yield fd
@@ -53,50 +58,63 @@ def _stop(*_: object) -> None:
 
 
 def _tell(waiting: IO[str] | None, text: str) -> None:
-    """Once, and only if whoever started us still waits for it."""
+    """Send a line once, if the process that started this one still waits for it."""
     if waiting and not waiting.closed:
         with contextlib.suppress(OSError), waiting:
             print(text, file=waiting)
 
 
 def _run(sandbox: Sandbox, waiting: IO[str] | None) -> int:
-    """Boot it and stay until it ends. `waiting` is a pipe to the one who started us: a line when the boot is complete."""
+    """Boot the sandbox and stay until it ends. Return its exit status; raises ContainerError.
+
+    `waiting` is a pipe to the process that started this one; it gets a line when the boot is complete.
+    """
     with _locked(sandbox) as lock, new_group(f"gnt-vcluster-{sandbox.name}") as group:
         (sandbox.directory / "console").unlink(missing_ok=True)
-        container = Container(sandbox.plan(), group)
+        container = Container(sandbox.boot_spec(), group)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, _stop)
         try:
-            container.start()
-            container.wait_booted()
-            shown = 0
-            while True:
-                if container.leader != shown:
-                    shown = container.leader
-                    sandbox.record(lock, shown)
-                    # 0: it boots again.
-                    notify(f"READY=1\nSTATUS=PID 1 inside is {shown}" if shown else "STATUS=rebooting")
-                    _tell(waiting, "ready")
-                if not container.serve():
-                    return container.status
+            return _serve(sandbox, container, lock, waiting)
         except _Stop:
             sandbox.record(lock, 0)
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
             signal.signal(signal.SIGINT, signal.SIG_IGN)
-            if not os.fstat(lock).st_nlink:  # somebody has removed its files: there is nothing to end well
-                return 0
-            deadline = time.monotonic() + STOP_TIMEOUT
-            asked = 0.0
-            while True:
-                if time.monotonic() > asked + 10:  # again: at its very beginning systemd does not hear it
-                    container.poweroff()
-                    asked = time.monotonic()
-                if not container.serve(1):
-                    return 0
-                if time.monotonic() > deadline:
-                    raise ContainerError(f"it did not stop within {STOP_TIMEOUT} s, and was killed") from None
+            if os.fstat(lock).st_nlink:  # else its files were removed, and there is nothing to end well
+                _power_off(container)
+            return 0
         finally:
             container.close()
+
+
+def _serve(sandbox: Sandbox, container: Container, lock: int, waiting: IO[str] | None) -> int:
+    """Boot the container, and record its PID 1 at each boot. Return its exit status when it has ended."""
+    container.start()
+    container.wait_booted()
+    shown = 0
+    while True:
+        if container.leader != shown:
+            shown = container.leader
+            sandbox.record(lock, shown)
+            # 0: it boots again.
+            notify(f"READY=1\nSTATUS=PID 1 inside is {shown}" if shown else "STATUS=rebooting")
+            _tell(waiting, "ready")
+        if not container.serve():
+            return container.status
+
+
+def _power_off(container: Container) -> None:
+    """End the container in an orderly way. Raises ContainerError when it does not stop in time."""
+    deadline = time.monotonic() + STOP_TIMEOUT
+    asked = 0.0
+    while True:
+        if time.monotonic() > asked + ASK_AGAIN:  # at its very beginning systemd does not hear it
+            container.poweroff()
+            asked = time.monotonic()
+        if not container.serve(1):
+            return
+        if time.monotonic() > deadline:
+            raise ContainerError(f"it did not stop within {STOP_TIMEOUT} s, and was killed") from None
 
 
 def main(argv: Sequence[str]) -> int:

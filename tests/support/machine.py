@@ -69,8 +69,8 @@ class Machine:
                 stack.enter_context(tempfile.TemporaryDirectory(prefix=f"{self.name}-", ignore_cleanup_errors=True))
             )
             self.cgroup = stack.enter_context(new_group(self.name))
-            plan = BootSpec("vctest", work, base, self._memory, self._binds, self._nested)
-            self.container = stack.enter_context(contextlib.closing(Container(plan, self.cgroup)))
+            spec = BootSpec("vctest", work, base, self._memory, self._binds, self._nested)
+            self.container = stack.enter_context(contextlib.closing(Container(spec, self.cgroup)))
             self.container.start()
             self.container.wait_booted()
             # Its console and its reboots.

@@ -6,11 +6,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 from xml.etree import ElementTree
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass
@@ -25,14 +21,8 @@ class TestResult:
 
 
 _START = re.compile(r"<<<< \S+ \S+ start \[(\w+)\] (.*?)(?: -*)?$")
-
-
 _END = re.compile(r"---- (PASSED|FAILED) \[(\w+)\] ")
-
-
 _TIME = re.compile(r">>>> \S+ \S+ time=(\d+):(\d+):([\d.]+) \[(\w+)\]")
-
-
 _SKIP = re.compile(r"\*\*\*\* \S+ \S+ skipping (?:\[(\w+)\] )?(.*), test\(s\) .* disabled")
 
 

@@ -16,6 +16,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ganeti_vc.base import files
@@ -26,9 +27,10 @@ from ganeti_vc.base.progress import Progress
 from ganeti_vc.base.signals import interrupted_by_sigterm
 from ganeti_vc.machine import config_files
 from ganeti_vc.machine.systemd import connect
-from ganeti_vc.model import config, config_text, options
-from ganeti_vc.model.config import ClusterConfig
+from ganeti_vc.model import config_text
+from ganeti_vc.model.config import ClusterConfig, parse
 from ganeti_vc.model.names import GANETI_QA, ClusterId
+from ganeti_vc.model.options import UpOptions
 from ganeti_vc.operations import bring_up, declare, destroy
 from ganeti_vc.operations.qa.results import TestResult, junit, merge, results
 from ganeti_vc.operations.qa.suite import XEN_FILE, configuration
@@ -41,37 +43,37 @@ NODES = 4  #: evacuation and re-creation need three; one more for what is taken 
 
 
 def _make(cluster: ClusterId, progress: Progress) -> ClusterConfig:
-    """A cluster that is there and not initialised. Its remote API is on the first node, where the suite looks for it."""
+    """Make a cluster that is not initialised. Its remote API is on the first node, where the suite looks for it."""
     with locking.exclusive(progress.say), connect() as systemd:
-        made, text = declare.new_config(cluster, options.UpOptions(nodes=NODES))
-        text = config_text.replace_key(text, "daemons", "rapi", f"-b {made.nodes[0].address}")
-        made = config.parse(cluster, text)
+        new, text = declare.new_config(cluster, UpOptions(nodes=NODES))
+        text = config_text.replace_key(text, "daemons", "rapi", f"-b {new.nodes[0].address}")
+        new = parse(cluster, text)
         declare.write_config(cluster, text)
-        bring_up.BringUp(made, systemd, progress).surroundings_and_start()
-        for node in made.nodes:
+        bring_up.BringUp(new, systemd, progress).surroundings_and_start()
+        for node in new.nodes:
             (node.id.rootdir / "srv/ssh").mkdir(mode=0o700)
             (node.id.rootdir / "boot").mkdir()
             (node.id.rootdir / XEN_FILE.lstrip("/")).touch()
-    return made
+    return new
 
 
 def _run(
-    made: ClusterConfig,
+    config: ClusterConfig,
     tests: Mapping[str, bool],
     options: Sequence[str],
     log: Path | None,
     running: list[subprocess.Popen[str]],
 ) -> Iterator[TestResult]:
-    """Run the suite, which is one of those `running` then. What it prints goes to the log a test at a time.
+    """Run the suite, and yield each result. The process joins `running`; what it prints goes to the log, test by test.
 
-    Raises VclusterError when it ends with something else than its tests' results.
+    Raises VclusterError when the suite fails although no test did.
     """
     with tempfile.TemporaryDirectory(prefix="ganeti-qa-") as directory:
         work = Path(directory)
         shutil.copytree(GANETI_QA, work / "qa")
         (work / "tools").mkdir()
         shutil.copy(BURNIN, work / "tools")
-        (work / "config.json").write_text(json.dumps(configuration(made, tests), indent=2))
+        (work / "config.json").write_text(json.dumps(configuration(config, tests), indent=2))
         with (
             open(log or os.devnull, "a", buffering=1 << 20) as copy,
             subprocess.Popen(
@@ -103,7 +105,7 @@ def _run(
 
 
 def check(only: Sequence[str]) -> None:
-    """That the suite is here and knows these switches. Raises VclusterError."""
+    """Raise VclusterError unless the suite is installed and knows these switches."""
     if not GANETI_QA.is_dir():
         raise VclusterError(
             f"Ganeti's QA suite is not installed: {GANETI_QA} is missing", "apt-get install ganeti-testsuite"
@@ -114,58 +116,76 @@ def check(only: Sequence[str]) -> None:
             raise UsageError(f"Ganeti's QA suite has no switch {name}", f"grep -h TestEnabled {GANETI_QA}/*.py")
 
 
-def qa(
-    cluster: ClusterId,
-    tests: Sequence[Mapping[str, bool]],
-    options: Sequence[str],
-    keep: bool,
-    junit_file: Path | None,
-    log: Path | None,
-    progress: Progress,
-) -> list[TestResult]:
-    """Make a cluster for each of the `tests`, the second one called CLUSTER2, run the suite on all of them at the same
-    time, and remove those again on which nothing failed, unless `keep` is set. An interruption removes all."""
-    for path in filter(None, (junit_file, log)):
-        files.write(path, "")  # rather now than after twenty minutes
-    clusters = [ClusterId(cluster.name + (str(number) if number > 1 else "")) for number in range(1, len(tests) + 1)]
-    for one in clusters:
-        declare.check_absent(one, "the QA suite")
-    running: list[subprocess.Popen[str]] = []
+@dataclass
+class QaRun:
+    """The suite on several clusters at the same time: a cluster for each of the `tests`."""
 
-    def run(made: ClusterConfig, switches: Mapping[str, bool]) -> list[TestResult]:
-        found = []
-        for result in _run(made, switches, options, log, running):
-            found.append(result)
-            if result.outcome != "skipped":
-                progress.say(f"{result.outcome:14} {result.seconds:6.1f} s  {result.name} {result.description}")
-            if result.outcome == "failed":
-                progress.say("\n".join(result.output[-30:]))
-        return found
+    cluster: ClusterId  #: the first; the second is called CLUSTER2
+    tests: Sequence[Mapping[str, bool]]  #: the suite's switches, for each cluster
+    options: Sequence[str]  #: for the suite
+    keep: bool  #: remove no cluster
+    junit: Path | None
+    log: Path | None
+    progress: Progress
+    _processes: list[subprocess.Popen[str]] = field(default_factory=list)
 
-    def run_all() -> list[list[TestResult]]:
-        made = [_make(one, progress) for one in clusters]
+    @property
+    def clusters(self) -> list[ClusterId]:
+        """All clusters."""
+        numbers = range(1, len(self.tests) + 1)
+        return [ClusterId(self.cluster.name + (str(number) if number > 1 else "")) for number in numbers]
+
+    def run(self) -> list[TestResult]:
+        """Make the clusters, run the suite on them, and remove those on which nothing failed.
+
+        An interruption removes all. Raises VclusterError when a cluster exists already, or the suite itself fails.
+        """
+        for path in filter(None, (self.junit, self.log)):
+            files.write(path, "")  # now rather than after twenty minutes
+        for cluster in self.clusters:
+            declare.check_absent(cluster, "the QA suite")
+        with interrupted_by_sigterm():
+            try:
+                apart = self._run_all()
+            except KeyboardInterrupt:
+                self._remove_interrupted()
+                raise
+        together = merge(apart)
+        if self.junit:
+            files.write(self.junit, junit(together))
+        for cluster, results_of_it in zip(self.clusters, apart, strict=True):
+            self._remove(cluster, results_of_it)
+        return together
+
+    def _run_all(self) -> list[list[TestResult]]:
+        configs = [_make(cluster, self.progress) for cluster in self.clusters]
         with ThreadPoolExecutor() as pool:
             try:
-                return list(pool.map(run, made, tests))
+                return list(pool.map(self._run_on, configs, self.tests))
             except KeyboardInterrupt:
-                for process in running:
+                for process in self._processes:
                     process.terminate()
                 raise
 
-    with interrupted_by_sigterm():
-        try:
-            apart = run_all()
-        except KeyboardInterrupt:
-            for one in clusters:
-                if not keep and config_files.exists(one):
-                    destroy.destroy(one, progress)
-            raise
-    found = merge(apart)
-    if junit_file:
-        files.write(junit_file, junit(found))
-    for one, its in zip(clusters, apart, strict=True):
-        if keep or any(result.outcome == "failed" for result in its):
-            progress.say(f"The cluster {one.name} is left for you to look at: gnt-vcluster destroy {one.name}")
+    def _run_on(self, config: ClusterConfig, switches: Mapping[str, bool]) -> list[TestResult]:
+        """Run the suite on one cluster, and say how each test ends."""
+        done = []
+        for result in _run(config, switches, self.options, self.log, self._processes):
+            done.append(result)
+            if result.outcome != "skipped":
+                self.progress.say(f"{result.outcome:14} {result.seconds:6.1f} s  {result.name} {result.description}")
+            if result.outcome == "failed":
+                self.progress.say("\n".join(result.output[-30:]))
+        return done
+
+    def _remove(self, cluster: ClusterId, done: Sequence[TestResult]) -> None:
+        if self.keep or any(result.outcome == "failed" for result in done):
+            name = cluster.name
+            self.progress.say(f"The cluster {name} is left for you to look at: gnt-vcluster destroy {name}")
         else:
-            destroy.destroy(one, progress)
-    return found
+            destroy.destroy(cluster, self.progress)
+
+    def _remove_interrupted(self) -> None:
+        for cluster in self.clusters:
+            if not self.keep and config_files.exists(cluster):
+                destroy.destroy(cluster, self.progress)
