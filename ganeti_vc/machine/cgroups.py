@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""What systemd's control groups tell of the nodes: which processes, their memory, their CPU time."""
+"""The nodes' processes, and their memory and CPU time, by systemd's control groups."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ALL_NODES = names.CGROUPS / "ganeti.slice" / names.ALL_SLICE
 
 
 def processes(group: Path) -> Iterator[tuple[str, int]]:
-    """The processes below a control group, each with the name of the group it is in: its unit's."""
+    """Yield the processes below a control group, each with the name of its group, which is its unit's."""
     for directory, _, _ in os.walk(group):
         try:
             pids = (Path(directory) / "cgroup.procs").read_text().split()
@@ -25,7 +25,7 @@ def processes(group: Path) -> Iterator[tuple[str, int]]:
 
 
 def memory(pid: int) -> dict[str, int]:
-    """The sums of /proc/PID/smaps_rollup in bytes (Pss, Private_Dirty, ...); empty when the process is gone."""
+    """Return the sums of /proc/PID/smaps_rollup in bytes (Pss, Private_Dirty, ...); empty when the process is gone."""
     try:
         rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
     except OSError:
@@ -35,7 +35,10 @@ def memory(pid: int) -> dict[str, int]:
 
 
 def cpu_of(pid: int) -> float:
-    """CPU time of a process with one thread, without its children's (/proc/PID/schedstat); 0 when it is gone."""
+    """Return the seconds of CPU time of a process with one thread, without its children (/proc/PID/schedstat).
+
+    0 when the process is gone.
+    """
     try:
         return int(Path(f"/proc/{pid}/schedstat").read_text().split()[0]) / 1e9
     except OSError:
@@ -43,7 +46,7 @@ def cpu_of(pid: int) -> float:
 
 
 def cpu_seconds(group: Path) -> float:
-    """CPU time of all that ever ran in a control group and those below it, whether still there or not; 0 without one."""
+    """Return the seconds of CPU time of all that ever ran in a control group and those below it; 0 without a group."""
     try:
         first = (group / "cpu.stat").read_text().split("\n", 1)[0]
     except OSError:

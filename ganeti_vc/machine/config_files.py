@@ -14,7 +14,7 @@ from ganeti_vc.model.names import ClusterId
 
 
 def load(cluster: ClusterId) -> ClusterConfig:
-    """Read the configuration file of a cluster."""
+    """Read the configuration file of a cluster. Raises ConfigError."""
     try:
         return parse(cluster, cluster.config_file.read_text())
     except (OSError, UnicodeDecodeError) as err:
@@ -23,11 +23,11 @@ def load(cluster: ClusterId) -> ClusterConfig:
                               f"make it with: gnt-vcluster up {cluster.name}") from None  # fmt: skip
         reason = err.strerror if isinstance(err, OSError) else f"{err.reason} in UTF-8"
         raise ConfigError(f"cannot read {cluster.config_file}: {reason}",
-                          "mend it, or move it out of the directory") from None  # fmt: skip
+                          "fix it, or move it out of the directory") from None  # fmt: skip
 
 
 def load_present(cluster: ClusterId) -> ClusterConfig:
-    """As load, for what is done to nodes: refused when the names in the file are those of other nodes, or of none of its own."""
+    """As `load`, for commands that act on nodes. Raises ConfigError when the file's names are those of other nodes."""
     made = load(cluster)
     for node in made.nodes:
         with contextlib.suppress(FileNotFoundError):
@@ -44,18 +44,18 @@ def load_present(cluster: ClusterId) -> ClusterConfig:
 
 
 def exists(cluster: ClusterId) -> bool:
-    """Whether there is a configuration file, be it a link to nowhere."""
+    """Tell whether there is a configuration file; a link to nowhere counts."""
     return os.path.lexists(cluster.config_file)
 
 
 def declared() -> tuple[ClusterId, ...]:
-    """The clusters that have a configuration file."""
+    """Return the clusters that have a configuration file."""
     found = (path.stem for path in names.CONFIG_DIR.glob("*.conf"))
     return tuple(ClusterId(name) for name in sorted(found) if names.is_cluster_id(name))
 
 
 def misnamed() -> dict[str, ConfigError]:
-    """What is wrong with configuration files whose names cannot be those of clusters."""
+    """Return the errors of configuration files whose names cannot name clusters, by that name."""
     found = sorted(path for path in names.CONFIG_DIR.glob("*.conf") if not names.is_cluster_id(path.stem))
     return {path.stem: ConfigError(f"{path}: {path.stem!r} cannot name a cluster",
                                    "use small letters, digits and '-', at most 32 characters")
@@ -63,7 +63,7 @@ def misnamed() -> dict[str, ConfigError]:
 
 
 def readable(clusters: Iterable[ClusterId]) -> tuple[list[ClusterConfig], dict[ClusterId, VclusterError]]:
-    """Those of these clusters whose file can be used by itself, and what is wrong with the others."""
+    """Read the files of these clusters, each by itself. Return the configurations, and the errors of the others."""
     good: list[ClusterConfig] = []
     bad: dict[ClusterId, VclusterError] = {}
     for cluster in clusters:
@@ -75,7 +75,7 @@ def readable(clusters: Iterable[ClusterId]) -> tuple[list[ClusterConfig], dict[C
 
 
 def read_configs() -> tuple[dict[ClusterId, ClusterConfig], dict[ClusterId, VclusterError]]:
-    """The clusters that can be used, and why others cannot: one bad file must not stop its neighbours."""
+    """Return all clusters that can be used, and the errors of the others: one bad file does not stop its neighbours."""
     good: dict[ClusterId, ClusterConfig] = {}
     bad: dict[ClusterId, VclusterError] = {ClusterId(name): err for name, err in misnamed().items()}
     for cluster in declared():

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Putting another directory and configuration file in the place of a cluster's, so that no interruption loses either.
+"""Exchanging a cluster's directory and configuration file for others, so that no interruption loses either.
 
     .CLUSTER.restore/journal.json     what is being done
                     /new/cluster.conf, cluster/
                     /old/cluster.conf, cluster/, about.json
 
-The new state is brought here in its own time, and given up when nobody works at it any more. It is put in
-place once the old one has come here as well; from then on, whoever comes next only goes on (`finish`): both
-states are complete on the disk until the new one is the cluster's.
+The new state is copied to this directory first. Until the old state has moved here as well, an interrupted restore is
+given up. From then on the next command goes on with it (`finish`). Both states are complete on the disk until the new
+one is the cluster's.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Journal:
 
 
 def prepare(source: Snapshot, journal: Journal, old: About | None) -> None:
-    """Bring a copy of a snapshot beside the cluster. `old`: what is known of the old state, if that is to be kept."""
+    """Copy a snapshot beside the cluster. `old`: the description of the old state, if that becomes a snapshot."""
     cluster, place = source.id.cluster, source.id.cluster.restore_directory
     for name in ("new", "old"):
         (place / name).mkdir(mode=0o700, parents=True)
@@ -47,7 +47,7 @@ def prepare(source: Snapshot, journal: Journal, old: About | None) -> None:
 
 
 def exchange(cluster: ClusterId) -> None:
-    """Put what was prepared in the place of the cluster, of which nothing runs any more."""
+    """Put what was prepared in the place of the cluster. Nothing of the cluster may run."""
     old = cluster.restore_directory / "old" / DATA
     if cluster.directory.exists():
         cluster.directory.rename(old)
@@ -57,13 +57,13 @@ def exchange(cluster: ClusterId) -> None:
 
 
 def finish(cluster: ClusterId) -> None:
-    """Come to the end of an exchange that has begun, from wherever it is. The journal stays."""
+    """Finish an exchange that has begun, wherever it was interrupted. The journal stays."""
     place = cluster.restore_directory
     new, old = place / "new", place / "old"
     if (new / DATA).exists():
         # The file before the directory: no manager may see the new one with the old file.
         files.write(cluster.config_file, (new / CONFIG).read_text())
-        if cluster.directory.exists():  # not the old one: it was made since, by a manager that was started
+        if cluster.directory.exists():  # a manager that started since has made it
             shutil.rmtree(cluster.directory)
         (new / DATA).rename(cluster.directory)
         snapshots.sync_directory(names.STATE_DIR)
@@ -76,7 +76,7 @@ def finish(cluster: ClusterId) -> None:
 
 
 def resume(cluster: ClusterId, journal: Journal) -> bool:
-    """Whether just this restore was interrupted after it had kept the old state; its exchange is then finished."""
+    """Finish the exchange if this very restore was interrupted after it had kept the old state. Tell whether it was."""
     text = files.read(cluster.restore_directory / "journal.json")
     if not journal.keep or text is None or Journal(**json.loads(text)) != journal or not _begun(cluster):
         return False
@@ -90,7 +90,7 @@ def _begun(cluster: ClusterId) -> bool:
 
 
 def end(cluster: ClusterId) -> None:
-    """Remove what is left of an exchange that is finished, or was not begun. The journal goes last."""
+    """Remove what is left of an exchange that is finished, or has not begun. The journal goes last."""
     place = cluster.restore_directory
     _remove(place / "new" / DATA, place / "old", place / "new", place)
 
@@ -102,7 +102,10 @@ def _remove(*paths: Path) -> None:
 
 
 def finish_interrupted(all_of_them: bool) -> None:
-    """Finish the exchanges that were interrupted. With `all_of_them` (nobody restores now) give the others up."""
+    """Finish the exchanges that were interrupted.
+
+    With `all_of_them`, which needs the lock of locking.one_at_a_time, those that had not begun are given up.
+    """
     for place in names.STATE_DIR.glob(".*.restore"):
         cluster = ClusterId(place.name.removeprefix(".").removesuffix(".restore"))
         begun = (place / "old" / DATA).exists()

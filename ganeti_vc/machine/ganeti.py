@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Talking to Ganeti, by its own commands and files: always as a user would, inside a node."""
+"""Ganeti's own commands, run on a node as a user would run them."""
 
 from __future__ import annotations
 
@@ -27,25 +27,25 @@ DAEMON_UTIL = Path("/usr/lib/ganeti/daemon-util")
 
 
 def check_installed() -> None:
-    """Raises VclusterError when Debian's ganeti package is not there."""
+    """Raise VclusterError when Debian's package ganeti is not installed."""
     if not DAEMON_UTIL.exists():
         raise VclusterError(f"Ganeti is not installed: {DAEMON_UTIL} is missing", "apt-get install ganeti")
 
 
 def version() -> str:
-    """Major and minor version of the installed package, as its directories have it: 3.0, 3.1."""
+    """Return the major and minor version of the installed package, for example 3.0; its directories have that name."""
     return Path(constants.GANETI_PYTHON).resolve().name
 
 
 def command(
     node: NodeId, *argv: str, check: bool = True, environment: Mapping[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """Run a Ganeti command on a node and keep its output."""
+    """Run a command on a node, and return its status and output. With `check`, raises StepFailed."""
     return run(argv, prefix=node.enter, check=check, environment=environment)
 
 
 def init_command(config: ClusterConfig) -> list[str]:
-    """`gnt-cluster init` for this cluster. Nothing of root's ssh or /etc/hosts is left to Ganeti."""
+    """Return the `gnt-cluster init` of this cluster. It does not touch root's ssh or /etc/hosts."""
     first, settings = config.nodes[0], config.ganeti
     argv = [
         "gnt-cluster", "init", "--no-etc-hosts", "--no-ssh-init",
@@ -68,23 +68,26 @@ def init_command(config: ClusterConfig) -> list[str]:
     return [*argv, *shlex.split(settings.init_options), config.name]
 
 
-def init(config: ClusterConfig, passing: bool) -> None:
-    """Initialise the cluster. `passing`: it is stopped again at once, so only what init itself asks is started (tools/nodes/daemon-util)."""
-    environment = {"GANETI_VCLUSTER_START_ALL": "ganeti-noded ganeti-wconfd ganeti-luxid"} if passing else None
+def init(config: ClusterConfig, brief: bool) -> None:
+    """Initialise the cluster. Raises StepFailed.
+
+    `brief`: it is stopped again at once, so tools/nodes/daemon-util starts only those daemons that init itself asks.
+    """
+    environment = {"GANETI_VCLUSTER_START_ALL": "ganeti-noded ganeti-wconfd ganeti-luxid"} if brief else None
     command(config.nodes[0].id, *init_command(config), environment=environment)
 
 
 def make_rapi_user(config: ClusterConfig) -> None:
-    """A user of the remote API who may write (ganeti-rapi(8)), with a random password for root to read."""
+    """Make a user of the remote API who may write (ganeti-rapi(8)), with a random password that only root can read."""
     password, node = secrets.token_urlsafe(18), config.nodes[0].id
     files.write(config.id.rapi_password, f"{password}\n", 0o600)
     users = node.data_dir / "rapi/users"
     files.write(users, f"{RAPI_USER} {password} write\n", 0o640)
-    shutil.chown(users, "gnt-rapi", "gnt-masterd")  # as ensure-dirs has it
+    shutil.chown(users, "gnt-rapi", "gnt-masterd")  # as Ganeti's ensure-dirs sets them
 
 
 def node_names(master: NodeId) -> list[str]:
-    """The nodes Ganeti knows, by its running master."""
+    """Return the names of the nodes that the running master knows."""
     return command(master, "gnt-node", "list", "--no-headers", "-o", "name").stdout.split()
 
 
@@ -99,7 +102,7 @@ def running_jobs(master: NodeId) -> list[str]:
 
 
 def node_add(master: NodeId, node: NodeConfig, readd: bool = False, group: str | None = None) -> None:
-    """`gnt-node add`, and what it leaves out: confd on a node that became a master candidate."""
+    """Run `gnt-node add`, and start confd on a new master candidate, which Ganeti leaves out. Raises StepFailed."""
     argv = ["gnt-node", "add", "--no-ssh-key-check"]
     if readd:
         argv.append("--readd")
@@ -111,7 +114,10 @@ def node_add(master: NodeId, node: NodeConfig, readd: bool = False, group: str |
 
 
 def node_remove(master: NodeId, node: NodeId) -> None:
-    """`gnt-node remove`. wconfd writes the files that list the nodes some time after: this waits for the master's."""
+    """Run `gnt-node remove`, and wait until wconfd has removed the node from the master's ssconf files.
+
+    Raises StepFailed.
+    """
     command(master, "gnt-node", "remove", node.name)
     deadline = time.monotonic() + SSCONF_LIMIT
     while any(node.name in (ssconf(master, key) or "").split() for key in ("node_list", "node_primary_ips")):
@@ -122,12 +128,13 @@ def node_remove(master: NodeId, node: NodeId) -> None:
 
 
 def instances_on(master: NodeId, node: NodeId) -> list[str]:
+    """Return the names of the instances that have this node as primary or secondary."""
     out = command(master, "gnt-node", "list", "--no-headers", "--separator=|", "-o", "pinst_list,sinst_list", node.name)
     return [name for name in re.split(r"[|,\s]+", out.stdout) if name]
 
 
 def verify(master: NodeId) -> tuple[str, ...]:
-    """The errors that `gnt-cluster verify` finds."""
+    """Return the errors that `gnt-cluster verify` finds. Raises StepFailed when it fails without naming one."""
     done = command(master, "gnt-cluster", "verify", check=False)
     errors = tuple(line.strip(" -*") for line in (done.stdout + done.stderr).splitlines() if "ERROR" in line)
     if done.returncode and not errors:
@@ -136,7 +143,7 @@ def verify(master: NodeId) -> tuple[str, ...]:
 
 
 def add_instance_command(name: str) -> list[str]:
-    """A running diskless instance of the OS that does nothing, placed by hail, without a network interface."""
+    """Return the command for a diskless instance of the OS noop, on a node that hail chooses, without a NIC."""
     return ["gnt-instance", "add", "--disk-template=diskless", "--os-type=noop", "--no-nics",
             "--no-name-check", "--no-ip-check", "-B", "memory=128", "-I", "hail", name]  # fmt: skip
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""What Ganeti has written down on the nodes: read without asking anybody."""
+"""Ganeti's own files on the nodes, read without asking a daemon."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ganeti_vc.model.names import ClusterId, NodeId
 
 @dataclass(frozen=True)
 class Initialised:
-    """What Ganeti itself has recorded of a cluster and does not change any more."""
+    """What Ganeti has recorded of a cluster, and does not change any more."""
 
     nodes: Mapping[str, str]  #: primary address by node name
     ssh_port: int | None
@@ -21,7 +21,7 @@ class Initialised:
 
 
 def ssconf(node: NodeId, name: str) -> str | None:
-    """A value of Ganeti's static configuration on this node (ssconf.SimpleStore), None without one."""
+    """Return a value of Ganeti's static configuration on this node (ssconf.SimpleStore); None when there is none."""
     try:
         return (node.data_dir / f"ssconf_{name}").read_text().rstrip("\n")
     except FileNotFoundError:
@@ -29,9 +29,9 @@ def ssconf(node: NodeId, name: str) -> str | None:
 
 
 def master_of(nodes: Iterable[NodeId]) -> NodeId | None:
-    """The node that is the master by its own files; None when no cluster is initialised.
+    """Return the node that is the master by its own files; None when no cluster is initialised.
 
-    One that was off during a failover still takes itself for the master: the youngest file is right.
+    A node that was off during a failover still takes itself for the master. So the youngest file counts.
     """
     claims = [node for node in nodes
               if (node.data_dir / "config.data").exists() and ssconf(node, "master_node") == node.name]  # fmt: skip
@@ -39,7 +39,7 @@ def master_of(nodes: Iterable[NodeId]) -> NodeId | None:
 
 
 def initialised(cluster: ClusterId) -> Initialised | None:
-    """What the master has recorded, whatever the configuration file says its nodes are called; None without one."""
+    """Return what the master has recorded, whatever names the configuration file gives its nodes; None without a master."""
     directories = cluster.directory.glob("[!.]*/var/lib/ganeti/config.data")
     master = master_of(cluster.node(path.relative_to(cluster.directory).parts[0]) for path in directories)
     if master is None:
@@ -54,7 +54,7 @@ def initialised(cluster: ClusterId) -> Initialised | None:
 
 
 def expected_units(node: NodeId, master: NodeId | None) -> list[str]:
-    """Units of the daemons that ought to run on this node, by the files Ganeti has put there."""
+    """Return the units of the daemons that ought to run on this node, by the files that Ganeti has put there."""
     if not (node.data_dir / "server.pem").exists():
         return []
     wanted, candidate = ["noded"], (node.data_dir / "config.data").exists()
@@ -71,14 +71,14 @@ _UNFINISHED = {"queued", "waiting", "canceling", "running"}
 
 
 def is_finished(job: str) -> bool:
-    """Whether a job, by the text of its file in the queue, will not change any more (jqueue._QueuedJob.CalcStatus)."""
+    """Tell whether a job has ended, by the text of its file in the queue (jqueue._QueuedJob.CalcStatus)."""
     return not _UNFINISHED & {op["status"] for op in json.loads(job)["ops"]}
 
 
 def unfinished_job(master: NodeId, finished: set[str]) -> str | None:
-    """One of the jobs that run or wait, by the master's files, so that it need not answer.
+    """Return the number of a job that runs or waits, by the master's files; None when there is none.
 
-    `finished` are names of files that need not be read; those that have come to an end are added.
+    `finished` has the names of files that need not be read; those of jobs that have ended are added.
     """
     for path in sorted((master.data_dir / "queue").glob("job-*")):
         if path.name in finished:

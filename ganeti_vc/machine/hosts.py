@@ -26,7 +26,7 @@ def _pattern(cluster: ClusterId) -> re.Pattern[str]:
 
 
 def without_block(text: str, cluster: ClusterId) -> str:
-    """The file's text without the block of one cluster."""
+    """Return the file's text without the block of one cluster."""
     match = _pattern(cluster).search(text)
     if not match:
         return text
@@ -35,12 +35,12 @@ def without_block(text: str, cluster: ClusterId) -> str:
         return head + match["break"] + tail
     if not tail:
         return head
-    # Another block follows: from now on that one stands behind the added line break.
+    # Another block follows, and stands behind the added line break from now on.
     return head + "\n" + re.sub(r"\A(# BEGIN ganeti-vcluster \S+)\n", rf"\1{_NO_NEWLINE}\n", tail)
 
 
 def with_block(text: str, cluster: ClusterId, lines: Iterable[tuple[Address, str]]) -> str:
-    """The file's text with the block of one cluster saying just these (address, name) pairs."""
+    """Return the file's text with these (address, name) pairs, and no others, in the block of one cluster."""
     body = "".join(f"{address} {name}\n" for address, name in lines)
     present = _pattern(cluster).search(text)
     if present:
@@ -53,12 +53,12 @@ def with_block(text: str, cluster: ClusterId, lines: Iterable[tuple[Address, str
 
 
 def clusters_in(text: str) -> tuple[ClusterId, ...]:
-    """The clusters that have a block."""
+    """Return the clusters that have a block."""
     return tuple(ClusterId(name) for name in re.findall(r"^# BEGIN ganeti-vcluster (\S+)", text, re.MULTILINE))
 
 
 def foreign_names(text: str) -> dict[str, str]:
-    """Names that stand in the file outside of our blocks, with their address."""
+    """Return the addresses of the names that stand outside of our blocks."""
     for cluster in clusters_in(text):
         text = without_block(text, cluster)
     found: dict[str, str] = {}

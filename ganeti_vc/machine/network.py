@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Links, addresses and routes, through netlink in batches (one `ip` process per address is slow).
+"""Links, addresses and routes, through netlink in batches: one `ip` process for each address is slow.
 
-Per cluster: a bridge (or a named device) that carries the node addresses, and an `unreachable`
-route over the cluster's network, so that addresses nobody has fail at once. Upstream routes the
-network to a device instead, and every `gnt-instance add` then waits 10 s for a TCP ping.
+Each cluster has a bridge, or a device that its file names, which carries the node addresses; and an `unreachable` route
+over its network, so that unused addresses fail at once. Upstream routes the network to a device instead, and every
+`gnt-instance add` then waits 10 s for a TCP ping.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-#: Attempts at a table that changes while it is read.
+#: Attempts to read a table that changes meanwhile.
 READINGS = 100
 _UNREACHABLE = 7  # RTN_UNREACHABLE
 _UNICAST = 1  # RTN_UNICAST
@@ -34,7 +34,7 @@ _UNICAST = 1  # RTN_UNICAST
 
 @dataclass(frozen=True)
 class NetworkState:
-    """What the kernel has."""
+    """The network as the kernel has it."""
 
     links: frozenset[str]
     addresses: frozenset[tuple[str, Address]]  #: (device, address)
@@ -43,12 +43,12 @@ class NetworkState:
     taken_ports: frozenset[int] = frozenset()  #: on which something listens on all addresses
 
 
-# pyroute2 is imported where it is used: that is half of what a gnt-vcluster exec would take to begin.
+# pyroute2 is imported where it is used: its import would double the time that gnt-vcluster exec takes to begin.
 
 
 @contextlib.contextmanager
 def _refusals(*ignored: int) -> Iterator[None]:
-    """The kernel's refusals are OSErrors; those that say "done already" are ignored."""
+    """Turn refusals of the kernel into OSErrors, and ignore those that say "done already"."""
     from pyroute2.netlink.exceptions import NetlinkError
 
     try:
@@ -60,7 +60,7 @@ def _refusals(*ignored: int) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _netlink(*ignored: int) -> Iterator[IPRoute]:
-    """A netlink socket."""
+    """Open a netlink socket."""
     from pyroute2 import IPRoute
 
     with _refusals(*ignored), IPRoute() as ip:
@@ -68,7 +68,7 @@ def _netlink(*ignored: int) -> Iterator[IPRoute]:
 
 
 def _settled(read: Callable[[], Iterable[T]]) -> list[T]:
-    """A table of the kernel, read again when it changed meanwhile, as the kernel says then."""
+    """Read a table of the kernel, and again when the kernel says that it changed meanwhile. Raises OSError."""
     from pyroute2.netlink.exceptions import NetlinkDumpInterrupted
 
     for _ in range(READINGS):
@@ -78,19 +78,20 @@ def _settled(read: Callable[[], Iterable[T]]) -> list[T]:
 
 
 def _addresses(ip: IPRoute) -> Iterator[tuple[int, Address]]:
-    """(index of the device, address)"""
+    """Yield the index of the device and the address."""
     for message in _settled(ip.get_addr):
         text = message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS")
         yield message["index"], ipaddress.ip_address(text)
 
 
 def addresses() -> frozenset[Address]:
-    """All addresses of this machine, on whatever device."""
+    """Return all addresses of this machine, on all devices. Raises OSError."""
     with _netlink() as ip:
         return frozenset(address for _, address in _addresses(ip))
 
 
 def observe() -> NetworkState:
+    """Return what there is. Raises OSError."""
     with _netlink() as ip:
         index = {link["index"]: link.get_attr("IFLA_IFNAME") for link in _settled(ip.get_links)}
         addresses = {(index.get(number, "?"), address) for number, address in _addresses(ip)}
@@ -110,12 +111,12 @@ def observe() -> NetworkState:
 
 
 def _index(ip: IPRoute, device: str) -> int | None:
-    found = _settled(partial(ip.link_lookup, ifname=device))
-    return int(found[0]) if found else None
+    indices = _settled(partial(ip.link_lookup, ifname=device))
+    return int(indices[0]) if indices else None
 
 
 def make_bridge(device: str) -> None:
-    """Make a bridge and bring it up."""
+    """Make a bridge, and bring it up. Raises OSError."""
     with _netlink(errno.EEXIST) as ip:
         ip.link("add", ifname=device, kind="bridge")
     with _netlink() as ip:
@@ -123,6 +124,7 @@ def make_bridge(device: str) -> None:
 
 
 def remove_link(device: str) -> None:
+    """Remove a device with its addresses, if it exists. Raises OSError."""
     with _netlink() as ip:
         index = _index(ip, device)
         if index is not None:
@@ -138,6 +140,7 @@ def _address(ip: IPRoute, action: str, index: int, address: Address) -> None:
 
 
 def add_addresses(device: str, addresses: Iterable[Address]) -> None:
+    """Add those addresses that a device lacks. Raises OSError."""
     with _netlink() as ip:
         index = _index(ip, device)
         if index is None:
@@ -147,6 +150,7 @@ def add_addresses(device: str, addresses: Iterable[Address]) -> None:
 
 
 def remove_addresses(device: str, addresses: Iterable[Address]) -> None:
+    """Remove those addresses that a device has. Raises OSError."""
     with _netlink() as ip:
         index = _index(ip, device)
         if index is not None:
@@ -160,10 +164,12 @@ def _route(ip: IPRoute, action: str, network: Network) -> None:
 
 
 def add_unreachable(network: Network) -> None:
+    """Add the unreachable route of a network. Raises OSError."""
     with _netlink(errno.EEXIST) as ip:
         _route(ip, "add", network)
 
 
 def remove_unreachable(network: Network) -> None:
+    """Remove the unreachable route of a network. Raises OSError."""
     with _netlink(errno.ESRCH) as ip:
         _route(ip, "del", network)

@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""What stands in a node directory and a cluster directory: the work of upstream's vcluster-setup.
+"""The files in a node directory and a cluster directory, which upstream's vcluster-setup makes.
 
-All of it is said as text here; Ganeti's own ensure-dirs, run before the daemons, sets owners and
-modes of what lies below var/.
+Their texts are here. Ganeti's own ensure-dirs, which runs before the daemons, sets owners and modes below var/.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from ganeti_vc.model.config import ClusterConfig, NodeConfig
 from ganeti_vc.model.daemons import DAEMONS
 from ganeti_vc.model.names import NodeId
 
-#: Ganeti's defaults, as seen on a node (view.py).
+#: Ganeti's defaults, by their paths on a node (node/view.py).
 FILE_STORAGE = Path("/srv/ganeti/file-storage")
 SHARED_FILE_STORAGE = Path("/srv/ganeti/shared-file-storage")
 
@@ -32,9 +31,9 @@ DIRECTORIES = (
 
 
 def defaults_file(config: ClusterConfig, node: NodeConfig) -> str:
-    """etc/default/ganeti: read by the units as EnvironmentFile= and sourced by Ganeti's daemon-util.
+    """Return the text of etc/default/ganeti, which the units read as EnvironmentFile= and Ganeti's daemon-util sources.
 
-    For systemd the last line is none, as it holds no '='; for daemon-util it is where we take over.
+    systemd ignores the last line, as it has no '='. In daemon-util that line hands over to ours.
     """
     arguments = "".join(f"{daemon.args_key}='{node.daemon_args[daemon.name]}'\n" for daemon in DAEMONS)
     switch = f"{constants.FORK_SERVER_SWITCH}='yes'\n" if config.fork_server else ""
@@ -50,33 +49,33 @@ case $0 in */daemon-util) export GANETI_ROOTDIR GANETI_HOSTNAME; exec {names.LIB
 
 
 def hardware_paths(node: NodeId) -> tuple[Path, ...]:
-    """Where the files of `hardware_files` are, if the configuration asks for them."""
+    """Return the paths of `hardware_files`; a file is there only if the configuration asks for it."""
     return tuple(node.rootdir / "proc" / name for name in ("meminfo", "cpuinfo"))
 
 
 def hardware_files(node: NodeConfig) -> dict[Path, str]:
-    """What /proc says of a node's memory and processors (proc(5)), where its configuration does.
+    """Return /proc/meminfo and cpuinfo (proc(5)) of a node whose configuration sets its memory and processors.
 
-    Ganeti reads these lines (hv_base.GetLinuxNodeInfo): Active is what the node itself uses. What
-    instances of the fake hypervisor use it subtracts by itself.
+    Ganeti reads these lines (hv_base.GetLinuxNodeInfo). Active is what the node itself uses; Ganeti subtracts what
+    instances of the fake hypervisor use.
     """
-    made: dict[Path, str] = {}
+    texts: dict[Path, str] = {}
     meminfo, cpuinfo = hardware_paths(node.id)
     if node.memory:
         own = min(256, node.memory // 8)
         figures = {"MemTotal": node.memory, "MemFree": node.memory - own, "MemAvailable": node.memory - own, "Buffers": 0,
                    "Cached": 0, "SwapCached": 0, "Active": own, "Inactive": 0, "SwapTotal": 0, "SwapFree": 0}  # fmt: skip
-        made[meminfo] = "".join(f"{name + ':':15} {figure << 10:12} kB\n" for name, figure in figures.items())
+        texts[meminfo] = "".join(f"{name + ':':15} {figure << 10:12} kB\n" for name, figure in figures.items())
     if node.cpus:
-        made[cpuinfo] = "".join(
+        texts[cpuinfo] = "".join(
             f"processor\t: {number}\nvendor_id\t: ganeti-vcluster\nmodel name\t: virtual node\n\n"
             for number in range(node.cpus)
         )
-    return made
+    return texts
 
 
 def cmd_script(node: NodeConfig) -> str:
-    """NODE/cmd, upstream's way to run a command on a node."""
+    """Return the text of NODE/cmd, upstream's way to run a command on a node."""
     return f"""\
 #!/bin/bash
 # Run a command on virtual node {node.id.name}: one argument is a shell command line, several are
@@ -90,7 +89,7 @@ exec $enter "$@"
 
 
 def cluster_scripts(config: ClusterConfig) -> dict[str, str]:
-    """start-all and its like, by name, as upstream has them in the cluster directory."""
+    """Return start-all and the other scripts of the cluster directory, by name. Upstream has scripts of these names."""
     head = f"#!/bin/bash\n# Virtual cluster {config.id.name}, made by ganeti-vcluster.\n\n"
     scripts = {
         f"{verb}-all": f"{head}exec systemctl {verb} {config.id.target}\n" for verb in ("start", "stop", "restart")
@@ -109,25 +108,26 @@ exit "$status"
 
 
 def files(config: ClusterConfig) -> dict[Path, tuple[str, int]]:
-    """Every file we make below the cluster directory: path, text and mode."""
-    made: dict[Path, tuple[str, int]] = {}
+    """Return text and mode of every file that we make below the cluster directory, by path."""
+    contents: dict[Path, tuple[str, int]] = {}
     for name, text in cluster_scripts(config).items():
-        made[config.id.directory / name] = (text, 0o755)
+        contents[config.id.directory / name] = (text, 0o755)
     storage = f"{FILE_STORAGE}\n{SHARED_FILE_STORAGE}\n"
     for node in config.nodes:
-        made[node.id.defaults_file] = (defaults_file(config, node), 0o644)
-        made[node.id.rootdir / "etc/ganeti/file-storage-paths"] = (storage, 0o644)
-        made[node.id.rootdir / "cmd"] = (cmd_script(node), 0o755)
-    return made
+        contents[node.id.defaults_file] = (defaults_file(config, node), 0o644)
+        contents[node.id.rootdir / "etc/ganeti/file-storage-paths"] = (storage, 0o644)
+        contents[node.id.rootdir / "cmd"] = (cmd_script(node), 0o755)
+    return contents
 
 
 def links(config: ClusterConfig) -> dict[Path, str]:
-    """Symbolic links below the cluster directory: path and target."""
+    """Return the targets of the symbolic links below the cluster directory, by path."""
     shared = SHARED_FILE_STORAGE.relative_to("/")
     return {node.id.rootdir / shared: str(config.id.shared_file_storage) for node in config.nodes}
 
 
 def directories(config: ClusterConfig) -> tuple[Path, ...]:
+    """Return the directories to make, each before those below it."""
     return (
         config.id.directory,
         config.id.shared_file_storage,

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""A node's own disk, of the size its configuration says: a file system in a sparse image, on the node's file storage.
+"""A node's own disk, of the size in its configuration: a file system in a sparse image, mounted on its file storage.
 
-Ganeti asks the file system for total and free space, so that a node has its own figures only with a
-file system of its own. Mounted on the machine, from where it shows in the node's view.
+Ganeti asks the file system for total and free space. So a node has figures of its own only with a file system of its
+own. It is mounted on the machine, and the node's view shows it.
 """
 
 from __future__ import annotations
@@ -20,14 +20,15 @@ from ganeti_vc.model.names import ClusterId, NodeId
 
 @dataclass(frozen=True)
 class Disk:
-    """What there is of a node's disk."""
+    """A node's disk, or volume group, as it is."""
 
-    size: int  #: of the image, MiB; 0: there is none
+    size: int  #: MiB of the image; 0: there is no image
     mounted: bool
     used: bool = False  #: the machine's own storage has files of this node
 
 
 def image(node: NodeId) -> Path:
+    """Return the path of the image."""
     return node.rootdir / "disk.img"
 
 
@@ -40,19 +41,19 @@ def is_mounted(node: NodeId) -> bool:
 
 
 def observe() -> dict[NodeId, Disk]:
-    """The disks of all nodes, declared or not."""
-    found = {}
+    """Return the disks of all nodes, whether declared or not."""
+    disks = {}
     for path in names.STATE_DIR.glob("*/*/cmd"):
         node = ClusterId(path.parts[-3]).node(path.parts[-2])
         if image(node).exists():
-            found[node] = Disk(image(node).stat().st_size >> 20, is_mounted(node))
+            disks[node] = Disk(image(node).stat().st_size >> 20, is_mounted(node))
         elif mount_point(node).is_dir() and any(mount_point(node).iterdir()):
-            found[node] = Disk(0, mounted=False, used=True)
-    return found
+            disks[node] = Disk(0, mounted=False, used=True)
+    return disks
 
 
 def make(node: NodeId, size: int) -> None:
-    """Make the image and its file system: nearly all of its `size` (MiB) is for files, and none of it is used yet."""
+    """Make the image and its file system. Nearly all of its `size` MiB are for files; it takes no space yet."""
     partial = image(node).with_suffix(".new")
     with open(partial, "wb") as stream:
         os.truncate(stream.fileno(), size << 20)
@@ -61,7 +62,7 @@ def make(node: NodeId, size: int) -> None:
 
 
 def mount(node: NodeId, size: int) -> None:
-    """Mount the image, after a check (it has no journal), and grown to `size` MiB."""
+    """Check the image, which has no journal, grow it to `size` MiB, and mount it. Raises StepFailed when it is damaged."""
     path = image(node)
     if path.stat().st_size < size << 20:
         os.truncate(path, size << 20)
@@ -74,7 +75,7 @@ def mount(node: NodeId, size: int) -> None:
 
 
 def grow(node: NodeId, size: int) -> None:
-    """To `size` MiB, while it is mounted. Raises StepFailed where the kernel does not let us."""
+    """Grow the mounted disk to `size` MiB. Raises StepFailed where the kernel does not allow that."""
     path = image(node)
     before = path.stat().st_size
     device = run(["findmnt", "-n", "-o", "SOURCE", str(mount_point(node))]).stdout.strip()

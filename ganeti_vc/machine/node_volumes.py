@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""A node's own LVM volume group, of the size its configuration says: in a sparse image.
+"""A node's own LVM volume group, of the size in its configuration, in a sparse image.
 
-Ganeti asks for a group of the same name on every node. They are kept apart by the node's own /etc/lvm,
-which its view shows (ganeti_vc/node/view.py) and which admits the node's device only. The machine's own LVM
-does not see them: on the loop device the group starts after some unused space, where LVM does not look
-for it, and the device-mapper device that leaves this out is marked as a logical volume, in which LVM
-looks only if told to (lvm.conf(5), scan_lvs). The names of logical volumes are unique, as Ganeti makes
-them, but for `gnt-instance move`: one kernel has one name space for them.
+Ganeti asks for a group of the same name on every node. Each node's own /etc/lvm, which its view shows
+(ganeti_vc/node/view.py), admits only the node's device, and so keeps the groups apart.
+
+The machine's own LVM does not see them. On the loop device the group starts behind some unused space, where LVM does
+not look. The device-mapper device leaves that space out; it is marked as a logical volume, and LVM looks into those only
+if told to (lvm.conf(5), scan_lvs).
+
+One kernel has one name space for logical volumes. Ganeti makes their names unique, except in `gnt-instance move`.
 """
 
 from __future__ import annotations
@@ -43,11 +45,12 @@ _UNUSED = 2048
 
 
 def image(node: NodeId) -> Path:
+    """Return the path of the image."""
     return node.rootdir / "volumes.img"
 
 
 def check_kernel() -> None:
-    """Raises StepFailed where no logical volume could be activated."""
+    """Raise StepFailed where no logical volume could be activated."""
     if not _has_device_mapper():
         run(["modprobe", "-q", "dm_mod"], check=False)
     if not _has_device_mapper():
@@ -60,30 +63,30 @@ def _has_device_mapper() -> bool:
 
 
 def _loops() -> dict[Path, str]:
-    """Loop devices by the file behind them (losetup(8) tells them one at a time)."""
-    found = {}
+    """Return the loop devices by the file behind them; losetup(8) would tell one at a time."""
+    devices = {}
     for path in Path("/sys/block").glob("loop*/loop/backing_file"):
         with contextlib.suppress(OSError):  # it was detached just now
-            found[Path(path.read_text().strip())] = f"/dev/{path.parts[3]}"
-    return found
+            devices[Path(path.read_text().strip())] = f"/dev/{path.parts[3]}"
+    return devices
 
 
 def _mapped(node: NodeId) -> str:
-    """Name of the device-mapper device. With a single '-', udev would take it for VG-LV."""
+    """Return the name of the device-mapper device. udev would take a name with a single '-' for VG-LV."""
     return f"ganeti_vcluster_{node.name.replace('-', '--')}"
 
 
 def observe() -> dict[NodeId, Disk]:
-    """The volume groups of all nodes, declared or not."""
-    found, loops = {}, _loops()
+    """Return the volume groups of all nodes, whether declared or not."""
+    groups, loops = {}, _loops()
     for path in names.STATE_DIR.glob("*/*/volumes.img"):
         node = ClusterId(path.parts[-3]).node(path.parts[-2])
-        found[node] = Disk((path.stat().st_size >> 20) - 1, path.resolve() in loops)
-    return found
+        groups[node] = Disk((path.stat().st_size >> 20) - 1, path.resolve() in loops)
+    return groups
 
 
 def attach(node: NodeId, group: str, size: int) -> None:
-    """Give the node its volume group: made if missing, grown to `size` MiB."""
+    """Give the node its volume group: make it if it is missing, and grow it to `size` MiB. Raises StepFailed."""
     check_kernel()
     path, name = image(node), _mapped(node)
     whole = (size << 20) + _UNUSED * 512

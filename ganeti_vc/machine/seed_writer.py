@@ -60,6 +60,7 @@ def make_groups(data: Any, names: Iterable[str], now: float) -> dict[str, Any]:
 
 
 def make_nodes(data: Any, wanted: Iterable[Spec], groups: Mapping[str, Any], now: float) -> list[Any]:
+    """Add nodes to `data` and to their groups. Return them."""
     made = []
     candidates = sum(node.master_candidate for node in data.nodes.values())
     for spec in wanted:
@@ -79,6 +80,7 @@ def make_nodes(data: Any, wanted: Iterable[Spec], groups: Mapping[str, Any], now
 
 
 def make_instances(data: Any, wanted: Iterable[Spec], hypervisor: str, now: float) -> None:
+    """Add instances to `data`."""
     nodes = {node.name: node for node in data.nodes.values()}
     for spec in wanted:
         instance = objects.Instance(
@@ -130,6 +132,7 @@ def make_certificates(nodes: Sequence[Any], shared_key: bool, now: float) -> dic
 
 
 def as_text(data: Any) -> bytes:
+    """Return the JSON text of config.data."""
     raw = data.ToDict(_with_private=True)
     for instance in raw["instances"].values():
         # These are of the Python side only: for them the Haskell daemons would refuse the whole file.
@@ -267,6 +270,7 @@ def start_instances(wanted: Iterable[Spec]) -> None:
 
 
 def main() -> None:
+    """Entry point of tools/seeding/seed: reads JSON on standard input."""
     os.umask(0o022)
     wanted = json.load(sys.stdin)
     now = time.time()

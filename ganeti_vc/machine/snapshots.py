@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Snapshots as they lie on the disk: what a cluster was at one moment, its configuration file included.
+"""Snapshots on the disk: a cluster as it was at one moment, with its configuration file.
 
     .snapshots/CLUSTER/NAME/about.json      what `list` shows
                            /cluster.conf    the configuration file
                            /cluster/        the cluster directory
 
-One that has its name is complete: it is made under another, which begins with a dot, and renamed.
+A snapshot is made under a name that begins with a dot, and renamed when it is complete.
 """
 
 from __future__ import annotations
@@ -44,26 +44,27 @@ SCHEMA = 1
 
 @dataclass(frozen=True)
 class About:
-    """What is known of a snapshot."""
+    """What a snapshot says of itself."""
 
     created: float  #: seconds since 1970
     nodes: int
     state: str  #: stopped, running, or live: with unfinished jobs
     ganeti: str  #: Ganeti's version
-    size: int  #: bytes on the disk, where it shares none of them
+    size: int  #: bytes on the disk, if none are shared with other files
 
     def to_json(self) -> str:
         return json.dumps({"schema": SCHEMA, **asdict(self)}, indent=1)
 
     @staticmethod
     def from_json(text: str) -> About:
+        """Read what `to_json` has written."""
         raw = json.loads(text)
         return About(*(raw[name] for name in About.__dataclass_fields__))
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """One that is there."""
+    """A snapshot that exists."""
 
     id: SnapshotId
     about: About
@@ -80,6 +81,7 @@ class Snapshot:
         return {"snapshot": self.id.name, "cluster": self.id.cluster.name, **asdict(self.about)}
 
     def row(self) -> dict[str, object]:
+        """Return the cells of a table, by the names in `FIELDS`."""
         created = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(self.about.created))
         return {**self.document(), "created": created, "size": f"{self.about.size / 2**20:.1f}M"}
 
@@ -89,16 +91,16 @@ def exists(snapshot: SnapshotId) -> bool:
 
 
 def load(snapshot: SnapshotId) -> Snapshot:
-    """Raises VclusterError when there is none."""
+    """Read a snapshot. Raises VclusterError when there is none."""
     text = files.read(snapshot.directory / ABOUT)
     if text is None:
         raise VclusterError(f"there is no snapshot {snapshot.name} of the cluster {snapshot.cluster.name}",
-                            "gnt-vcluster snapshot list shows those there are")  # fmt: skip
+                            "gnt-vcluster snapshot list shows the existing ones")  # fmt: skip
     return Snapshot(snapshot, About.from_json(text))
 
 
 def check_new(snapshot: SnapshotId) -> None:
-    """Raises VclusterError when there is one already."""
+    """Raise VclusterError when there is a snapshot of this name already."""
     if exists(snapshot):
         cluster, name = snapshot.cluster.name, snapshot.name
         raise VclusterError(f"there is a snapshot {name} of the cluster {cluster} already",
@@ -106,21 +108,21 @@ def check_new(snapshot: SnapshotId) -> None:
 
 
 def all_snapshots(cluster: ClusterId | None = None) -> list[Snapshot]:
-    """All snapshots, or those of one cluster, the oldest first."""
-    found = [
+    """Return all snapshots, or those of one cluster, the oldest first."""
+    snapshots = [
         load(ClusterId(path.parent.name).snapshot(path.name))
         for path in names.SNAPSHOT_DIR.glob("*/[!.]*")
         if cluster in (None, ClusterId(path.parent.name))
     ]
-    return sorted(found, key=lambda snapshot: (snapshot.about.created, snapshot.id))
+    return sorted(snapshots, key=lambda snapshot: (snapshot.about.created, snapshot.id))
 
 
 def find(text: str) -> Snapshot:
-    """The snapshot that NAME or CLUSTER/NAME means. Raises VclusterError when it is none, or several."""
+    """Return the snapshot that NAME or CLUSTER/NAME means. Raises VclusterError when there is none, or several."""
     cluster, _, name = text.rpartition("/")
     found = [one for one in all_snapshots() if one.id.name == name and cluster in ("", one.id.cluster.name)]
     if not found:
-        raise VclusterError(f"there is no snapshot {text}", "gnt-vcluster snapshot list shows those there are")
+        raise VclusterError(f"there is no snapshot {text}", "gnt-vcluster snapshot list shows the existing ones")
     if len(found) > 1:
         raise VclusterError(f"{text} could be {' or '.join(f'{one.id.cluster.name}/{one.id.name}' for one in found)}",
                             "give the whole name")  # fmt: skip
@@ -129,7 +131,7 @@ def find(text: str) -> Snapshot:
 
 @contextlib.contextmanager
 def making(snapshot: SnapshotId) -> Iterator[Path]:
-    """A directory to put a snapshot into; it gets its name, and is on the disk, when the block ends well."""
+    """Make a directory for a snapshot. When the block ends well, it is written to the disk and gets its name."""
     snapshot.cluster.snapshots.mkdir(mode=0o700, parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix=f".{snapshot.name}.", suffix=_PARTIAL, dir=snapshot.cluster.snapshots))
     try:
@@ -144,7 +146,7 @@ def making(snapshot: SnapshotId) -> Iterator[Path]:
 
 
 def delete(snapshot: SnapshotId) -> None:
-    """Rename it, so that nobody finds half of it, then remove it."""
+    """Remove a snapshot. It is renamed first, so that nobody finds half of it."""
     doomed = snapshot.directory.with_name(f".{snapshot.name}{_PARTIAL}")
     if doomed.exists():
         shutil.rmtree(doomed)
@@ -154,22 +156,26 @@ def delete(snapshot: SnapshotId) -> None:
 
 
 def clean() -> None:
-    """Remove what those left who were killed while they made or deleted a snapshot. For who is alone (apply.alone)."""
+    """Remove what commands left that were killed while they made or deleted a snapshot.
+
+    Call it with the lock of locking.exclusive.
+    """
     for partial in names.SNAPSHOT_DIR.glob(f"*/.*{_PARTIAL}"):
         shutil.rmtree(partial)
     files.remove_empty(*names.SNAPSHOT_DIR.glob("*"), names.SNAPSHOT_DIR)
 
 
 def copy(source: Path, target: Path) -> None:
-    """A copy of a cluster directory, with owners, holes and hard links, without what is mounted in it.
+    """Copy a cluster directory, with owners, holes and hard links, without what is mounted in it.
 
-    It shares the data with the original where the file system can do that, and it does not outlive us.
+    The copy shares the data with the original where the file system can do that. The program that copies ends with this
+    process.
     """
     run(["cp", "--archive", "--reflink=auto", "--one-file-system", str(source), str(target)], bound=True)
 
 
 def size(directory: Path) -> int:
-    """Bytes that the files below a directory have on the disk, without what is mounted in it."""
+    """Return the bytes that the files below a directory have on the disk, without what is mounted in it."""
     total, device = 0, directory.stat().st_dev
     for place, directories, names_ in os.walk(directory):
         total += sum(os.lstat(os.path.join(place, name)).st_blocks for name in names_)
@@ -178,7 +184,10 @@ def size(directory: Path) -> int:
 
 
 def check_space(needed: int) -> None:
-    """Refuse to fill the disk: the nodes' daemons would hang. Where files are shared, less would do."""
+    """Raise VclusterError when `needed` bytes are not free: on a full disk the nodes' daemons would hang.
+
+    A file system that shares files would need less.
+    """
     free = shutil.disk_usage(names.STATE_DIR).free
     if free < needed:
         raise VclusterError(f"{names.STATE_DIR}: {free >> 20} MiB are free, {needed >> 20} MiB are needed for a copy",
@@ -186,7 +195,7 @@ def check_space(needed: int) -> None:
 
 
 def sync(path: Path) -> None:
-    """Bring the whole file system to the disk: far quicker than each of thousands of files."""
+    """Write the whole file system to the disk, which is far quicker than each of thousands of files."""
     fd = os.open(path, os.O_RDONLY)
     try:
         libc.syncfs(fd, str(path))
@@ -195,7 +204,7 @@ def sync(path: Path) -> None:
 
 
 def sync_directory(path: Path) -> None:
-    """Bring new names in a directory to the disk."""
+    """Write new names in a directory to the disk."""
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(fd)

@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """The cluster's own ssh: keys, the server's configuration, the client's drop-in.
 
-Ganeti logs in as root between nodes. Its own way (`gnt-cluster init` without --no-ssh-init) replaces
-root's keys and the machine's host keys, so each cluster gets a key pair and a server of its own,
-and root's ssh client learns by a drop-in that matches only the cluster's node names which key and
-port to use. The server shows the machine's host keys, because those are what Ganeti puts into its
-known_hosts file.
+Ganeti logs in as root between nodes. `gnt-cluster init` without --no-ssh-init would replace root's keys and the machine's
+host keys. So each cluster has a key pair and a server of its own. A drop-in, which matches only the names of the
+cluster's nodes, tells root's ssh client the key and the port. The server shows the machine's host keys, because Ganeti
+writes those into its known_hosts file.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from ganeti_vc.model.names import ClusterId
 
 HOST_KEYS = tuple(Path(f"/etc/ssh/ssh_host_{kind}_key") for kind in ("rsa", "ecdsa", "ed25519"))
 SSH_RUN_DIR = names.RUN_DIR / "ssh"
-#: sshd's privilege separation directory, and the note of tools/services/sshd-listen that it had to make it.
+#: sshd's directory for privilege separation, and the note that tools/services/sshd-listen made it.
 PRIVSEP_DIR = Path("/run/sshd")
 MADE_SSHD_DIR = names.RUN_DIR / "made-sshd-dir"
 
@@ -38,16 +37,16 @@ def authorized_keys(cluster: ClusterId) -> Path:
 
 
 def host_keys() -> tuple[Path, ...]:
-    """The machine's host keys. Ganeti insists on an RSA key (bootstrap.InitCluster)."""
-    found = tuple(path for path in HOST_KEYS if path.exists())
-    if HOST_KEYS[0] not in found:
-        raise VclusterError(f"this machine has no ssh host key {HOST_KEYS[0]}, which Ganeti needs",
-                            "make it with: ssh-keygen -A")  # fmt: skip
-    return found
+    """Return the machine's host keys. Raises VclusterError without an RSA key, which Ganeti needs (bootstrap.InitCluster)."""
+    keys = tuple(path for path in HOST_KEYS if path.exists())
+    if HOST_KEYS[0] not in keys:
+        what = f"this machine has no ssh host key {HOST_KEYS[0]}, which Ganeti needs"
+        raise VclusterError(what, "make it with: ssh-keygen -A")
+    return keys
 
 
 def make_key(cluster: ClusterId) -> None:
-    """Make the cluster's key pair and allow it to log in."""
+    """Make the cluster's key pair."""
     key = private_key(cluster)
     cluster.ssh_directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     key.unlink(missing_ok=True)
@@ -55,7 +54,7 @@ def make_key(cluster: ClusterId) -> None:
 
 
 def root_is_locked() -> bool:
-    """Whether root's password is locked with '!': without PAM, sshd then refuses root's key as well."""
+    """Tell whether root's password is locked with '!'. Then sshd without PAM refuses root's key as well."""
     for line in Path("/etc/shadow").read_text().splitlines():
         user, password, *_ = line.split(":")
         if user == "root":
@@ -64,9 +63,9 @@ def root_is_locked() -> bool:
 
 
 def insecure_directories() -> tuple[tuple[Path, str], ...]:
-    """Directories above the keys to which others than root may write, each with the command that mends it.
+    """Return the directories above the keys to which others than root may write, each with the command that stops that.
 
-    sshd refuses keys below them (StrictModes in sshd_config(5)), and rightly so.
+    sshd refuses keys below them (StrictModes in sshd_config(5)).
     """
     here = names.STATE_DIR.resolve()
     found = []
@@ -81,7 +80,7 @@ def insecure_directories() -> tuple[tuple[Path, str], ...]:
 
 
 def server_config(cluster: ClusterId, keys: tuple[Path, ...], use_pam: bool) -> str:
-    """sshd_config(5) of the cluster's server. It is started per connection (tools/services/sshd-listen)."""
+    """Return the sshd_config(5) of the cluster's server, which starts for each connection (tools/services/sshd-listen)."""
     return "\n".join(
         [
             f"# Made by ganeti-vcluster for the cluster {cluster.name}.",
@@ -91,7 +90,7 @@ def server_config(cluster: ClusterId, keys: tuple[Path, ...], use_pam: bool) -> 
             "PermitRootLogin prohibit-password",
             "PasswordAuthentication no",
             "KbdInteractiveAuthentication no",
-            # A login session per ssh command of Ganeti would cost more than the command.
+            # With PAM, each of Ganeti's ssh commands would get a login session, which costs more than the command.
             f"UsePAM {'yes' if use_pam else 'no'}",
             "AcceptEnv LANG LC_*",
             "PrintMotd no",
@@ -108,6 +107,7 @@ def listen_file(config: ClusterConfig) -> str:
 
 
 def known_hosts_file(config: ClusterConfig, keys: tuple[Path, ...]) -> str:
+    """Return the text of the cluster's known_hosts: the machine's host keys under the cluster's name."""
     lines = []
     for key in keys:
         kind, blob, *_ = key.with_name(f"{key.name}.pub").read_text().split()
@@ -116,7 +116,7 @@ def known_hosts_file(config: ClusterConfig, keys: tuple[Path, ...]) -> str:
 
 
 def client_drop_in(config: ClusterConfig) -> str:
-    """ssh_config(5) for root, and only for this cluster's node names."""
+    """Return the ssh_config(5) for root, which matches only this cluster's node names."""
     hosts = ",".join(node.id.name for node in config.nodes)
     return "\n".join(
         [
@@ -128,7 +128,7 @@ def client_drop_in(config: ClusterConfig) -> str:
             f"    HostKeyAlias {config.name}",
             f"    GlobalKnownHostsFile {known_hosts(config.id)}",
             "    UserKnownHostsFile /dev/null",
-            # What stands first by default withstands quantum computers, and is nearly half of a login's cost.
+            # The first by default withstands quantum computers, and makes nearly half of the cost of a login.
             "    KexAlgorithms ^curve25519-sha256",
             "",
         ]

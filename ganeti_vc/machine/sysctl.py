@@ -21,13 +21,13 @@ def path_of(key: str) -> Path:
 
 
 def value(key: str) -> int | None:
-    """The present value; None where this kernel, or this container, does not have it."""
+    """Return the present value; None where this kernel, or this container, does not have it."""
     text = files.read(path_of(key))
     return None if text is None else int(text.split()[0])
 
 
 def is_writable(key: str) -> bool:
-    """In a container most of them are read-only."""
+    """Tell whether a parameter can be changed here; in a container most are read-only."""
     return os.access(path_of(key), os.W_OK)
 
 
@@ -40,18 +40,18 @@ def render(values: Mapping[str, int]) -> str:
 
 
 def parse(text: str) -> dict[str, int]:
-    """The values of a file as `render` writes it; lines that are none of ours are lost."""
+    """Return the values of a file that `render` has written; other lines are ignored."""
     pairs = (line.partition("=") for line in text.splitlines() if not line.startswith("#"))
     return {key.strip(): int(number) for key, _, number in pairs if number.strip().isdecimal()}
 
 
 def kept() -> dict[str, int]:
-    """What our file says."""
+    """Return the values in our file."""
     return parse(files.read(names.SYSCTL_FILE) or "")
 
 
 def keep(values: Mapping[str, int]) -> None:
-    """Write our file; without values there is none."""
+    """Write our file; without values, remove it."""
     if values:
         files.write(names.SYSCTL_FILE, render(values))
     else:

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """All calls to systemd: one D-Bus connection, one Manager object, text instead of bytes.
 
-pystemd's objects introspect themselves, an extra call and an XML document per unit; so only its bus
-is used here. Jobs are waited for by their JobRemoved signal, subscribed to before they are made
-(org.freedesktop.systemd1(5)), on the same connection.
+Only pystemd's bus is used: its objects introspect themselves, which is another call and an XML document for each unit.
+The end of a job is known by its JobRemoved signal, which the same connection asks for before it makes the job
+(org.freedesktop.systemd1(5)).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from ganeti_vc.base.signals import uninterrupted
 _DESTINATION = b"org.freedesktop.systemd1"
 _PATH = b"/org/freedesktop/systemd1"
 _MANAGER = b"org.freedesktop.systemd1.Manager"
-#: No reply within this many seconds means that a job hangs; the units' own limits are shorter.
+#: A job that has not ended within this many seconds hangs; the units' own limits are shorter.
 JOB_LIMIT = 900.0
 
 
@@ -39,7 +39,7 @@ class Unit:
     active: str
     sub: str
     path: str
-    job: str  #: type of the job that it has: start, stop, restart, ...; empty without one
+    job: str  #: type of its job: start, stop, restart, ...; empty without a job
 
 
 @dataclass
@@ -57,7 +57,7 @@ class Job:
 
 
 class Systemd:
-    """A connection to the system's manager. Use as a context manager."""
+    """A connection to the system's manager, as a context manager. Raises VclusterError when there is none."""
 
     def __init__(self) -> None:
         self._bus = DBus()
@@ -78,48 +78,45 @@ class Systemd:
         self._bus.close()
 
     def call(self, method: str, signature: str = "", *args: object) -> Any:
-        """Call a method of the manager. `signature` is D-Bus's, text is encoded."""
+        """Call a method of the manager. `signature` is that of its arguments on D-Bus; text is encoded."""
         raw = [_encode(arg) for arg in args]
         packed = apply_signature(signature.encode(), raw) if signature else []
         return self._bus.call_method(_DESTINATION, _PATH, _MANAGER, method.encode(), packed).body
 
     def reload(self) -> None:
-        """daemon-reload."""
+        """Have systemd read all units again (daemon-reload)."""
         self.call("Reload")
 
     def list_units(self, *patterns: str) -> list[Unit]:
-        """Loaded units whose names match one of the shell patterns."""
+        """Return the loaded units whose names match one of the shell patterns."""
         rows = self._bus.call_method(
             _DESTINATION, _PATH, _MANAGER, b"ListUnitsByPatterns",
             [(ord("a"), b"s"), (-1, None), (ord("a"), b"s"), *((ord("s"), p.encode()) for p in patterns), (-1, None)],
         ).body  # fmt: skip
-        return [
-            Unit(*(row[at].decode() for at in (0, 2, 3, 4, 6, 8)))  #
-            for row in rows
-        ]
+        return [Unit(*(row[at].decode() for at in (0, 2, 3, 4, 6, 8))) for row in rows]
 
     def property(self, name: str, signature: str) -> Any:
-        """A property of the manager, text decoded."""
+        """Return a property of the manager; text is decoded."""
         value = self._bus.get_property(_DESTINATION, _PATH, _MANAGER, name.encode(), signature.encode())
         return value.decode() if isinstance(value, bytes) else value
 
     def service_property(self, service: str, name: str, signature: str) -> Any:
-        """A property of a service, which need not be loaded before."""
+        """Return a property of a service, which is loaded for it."""
         path = self.call("LoadUnit", "s", service)
         return self._bus.get_property(
             _DESTINATION, path, b"org.freedesktop.systemd1.Service", name.encode(), signature.encode()
         )
 
     def active_state(self, unit: str) -> str:
-        """ActiveState; "inactive" for a unit that is not loaded."""
+        """Return ActiveState; "inactive" for a unit that is not loaded."""
         found = self.list_units(unit)
         return found[0].active if found else "inactive"
 
     def _note_jobs(self) -> None:
         """Note each JobRemoved signal from now on.
 
-        systemd sends those of jobs that were asked for over this bus even to who has not subscribed. To who
-        has, it sends every change of every unit, which costs it more than the units.
+        systemd sends the signals of jobs to the connection that made them, without a subscription. A subscriber gets
+        every change of every unit, which costs systemd more than the units.
         """
         if self._callback:
             return
@@ -135,12 +132,12 @@ class Systemd:
         self._bus.match_signal(_DESTINATION, _PATH, _MANAGER, b"JobRemoved", removed, None)
 
     def _process(self) -> None:
-        """Take in one message. An exception in the callback, as Ctrl-C raises one, would come out of pystemd as another."""
+        """Process one message. Ctrl-C waits meanwhile: out of the callback its exception would come as another one."""
         with uninterrupted():
             self._bus.process()
 
     def _wait(self) -> None:
-        """Until there is a message, a signal, or a second is over."""
+        """Wait for a message or a signal, a second at most."""
         try:
             self._bus.wait(1_000_000)
         except DBusError as err:
@@ -150,9 +147,10 @@ class Systemd:
     def jobs(
         self, method: str, units: Iterable[str], progress: Callable[[Job], None] = lambda _: None, mode: str = "replace"
     ) -> list[Job]:
-        """StartUnit, StopUnit, RestartUnit or ReloadUnit for several units at once; returns when all have ended.
+        """Call StartUnit, StopUnit, RestartUnit or ReloadUnit for several units at once, and wait until all have ended.
 
-        `mode`: what becomes of a job the unit has already (org.freedesktop.systemd1(5), StartUnit).
+        `mode`: what becomes of a job that the unit has already (org.freedesktop.systemd1(5), StartUnit). Raises
+        StepFailed when a job hangs.
         """
         self._note_jobs()
         waiting: dict[str, Job] = {}
@@ -196,11 +194,11 @@ class Systemd:
                 raise StepFailed(f"{job.unit} did not stop: {job.result}", f"look at: systemctl status '{job.unit}'")
 
     def reload_by_signal(self, unit: str) -> None:
-        """SIGHUP to a unit's main process. No job: one would wait for the manager's own reload, which waits for us."""
+        """Send SIGHUP to a unit's main process. A job would wait for the manager's own reload, which waits for us."""
         self.call("KillUnit", "ssi", unit, "main", signal.SIGHUP)
 
     def is_restarting(self, unit: str) -> bool:
-        """Whether the job that stops a unit just now will start it again."""
+        """Tell whether the job that is stopping a unit will start it again."""
         path = self.call("GetUnit", "s", unit).decode()
         number, job = self._bus.get_property(
             _DESTINATION, path.encode(), b"org.freedesktop.systemd1.Unit", b"Job", b"(uo)"
@@ -211,15 +209,15 @@ class Systemd:
         return kind in (b"restart", b"try-restart")
 
     def mark_started(self, *units: str) -> None:
-        """Start units that have no process, and nothing else, so that they can be stopped: what they want stays as it is.
+        """Start units that have no process, and nothing else, so that they can be stopped. What they want stays as it is.
 
-        Not those that stop just now: who waits for that would be told that it is cancelled.
+        Units that are stopping are left out: a command that waits for their stop would be told that it is cancelled.
         """
         busy = {unit.name for unit in self.list_units(*units) if unit.active not in ("inactive", "failed")}
         self.jobs("StartUnit", sorted(set(units) - busy), mode="ignore-dependencies")
 
     def wait_for_change(self) -> None:
-        """Return when a job has ended, or after a second: processes can die without one."""
+        """Return when a job has ended, or after a second, as processes can die without a job."""
         self._note_jobs()
         if not self._subscribed:
             self.call("Subscribe")
@@ -229,7 +227,7 @@ class Systemd:
         self._removed.clear()
 
     def reset_failed(self, unit: str) -> None:
-        """Forget that a unit failed; a unit that is not loaded has nothing to forget."""
+        """Forget that a unit failed. A unit that is not loaded has nothing to forget."""
         with contextlib.suppress(DBusError):
             self.call("ResetFailedUnit", "s", unit)
 
@@ -240,5 +238,6 @@ def _encode(value: object) -> object:
 
 @contextlib.contextmanager
 def connect() -> Iterator[Systemd]:
+    """Open a connection. Raises VclusterError."""
     with Systemd() as systemd:
         yield systemd
