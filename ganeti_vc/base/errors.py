@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The three ways to fail. The edge of the command line turns each into one line and an exit status."""
+"""The ways to fail. cli/main.py turns each into one line and an exit status."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class VclusterError(Exception):
 
 
 class CannotRun(VclusterError):
-    """A command a user gave cannot be run; with the exit status a shell would give."""
+    """A command that the user gave cannot be run. The exit status is the one a shell would give."""
 
     def __init__(self, node: str, command: str, reason: OSError) -> None:
         super().__init__(f"{node}: cannot run {command}: {reason.strerror}")
@@ -45,4 +45,4 @@ class ConfigError(VclusterError):
 
 
 class StepFailed(VclusterError):
-    """A step was begun and did not succeed; the same command may be repeated."""
+    """A step was begun and failed. The same command may be repeated."""

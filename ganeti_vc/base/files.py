@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Writing files so that nobody ever sees half of one, and locking against a second run."""
+"""Writing files so that nobody ever sees half of one."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 
 def read(path: Path) -> str | None:
-    """The text of a file, None when there is none. Bytes that are no UTF-8 survive a round trip."""
+    """Return the text of a file, None when there is none. Bytes that are not UTF-8 survive a round trip."""
     try:
         return path.read_text(errors="surrogateescape")
     except (FileNotFoundError, NotADirectoryError):
@@ -35,10 +35,8 @@ def write(path: Path, text: str, mode: int = 0o644) -> None:
 
 
 def rewrite(path: Path, text: str) -> None:
-    """Replace the text of a file that is not ours: owner, mode and, where it is a mount point, the inode stay.
-
-    In place (a bind mount cannot be renamed over) what is longer is first written behind the old
-    end, so that a full disk is noticed while everything can still be put back.
+    """Replace the text of a file that is not ours. Owner and mode stay; of a mount point, which cannot be renamed over,
+    the inode as well.
     """
     path = path.resolve()
     status = path.stat()
@@ -61,7 +59,11 @@ def rewrite(path: Path, text: str) -> None:
 
 
 def rewrite_in_place(path: Path, text: str) -> None:
-    """Replace the text of a file that stays the same one, in one go; a full disk leaves it as it was."""
+    """Replace the text of a file, whose inode stays, in one go. A full disk leaves it as it was.
+
+    A text that is longer than the old one first gets its room behind the old end: so a full disk is noticed while the
+    old text is still there.
+    """
     data = text.encode(errors="surrogateescape")
     size = path.stat().st_size
     with open(path, "r+b") as file:
@@ -89,7 +91,7 @@ def symlink(path: Path, target: str) -> None:
 
 
 def remove_empty(*directories: Path) -> None:
-    """Remove directories in which nothing is. One that is a mount point stays."""
+    """Remove those directories that are empty. Mount points stay."""
     for path in directories:
         try:
             path.rmdir()

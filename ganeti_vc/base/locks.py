@@ -14,9 +14,10 @@ from ganeti_vc.base.errors import VclusterError
 
 @contextlib.contextmanager
 def lock(directory: Path, waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
-    """Hold the lock on one of the package's directories; while another has it, call `waiting` once.
+    """Hold the lock on one of the package's directories. If another process has it, call `waiting` once and wait.
 
-    On the directory itself, so that no lock file is left over. Programs run meanwhile inherit it.
+    The directory itself is locked, so that no lock file is left over. Programs that run meanwhile inherit the lock.
+    Raises VclusterError without the directory.
     """
     try:
         fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
@@ -36,7 +37,7 @@ def lock(directory: Path, waiting: Callable[[], None] = lambda: None) -> Iterato
 
 @contextlib.contextmanager
 def try_lock(path: Path) -> Iterator[bool]:
-    """Hold the lock on a file or directory if nobody has it; yields whether. A missing one cannot be locked."""
+    """Hold the lock on a file or directory if it is free; yields whether it was. A missing one cannot be locked."""
     try:
         fd = os.open(path, os.O_RDONLY)
     except FileNotFoundError:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import shlex
 import subprocess
 import tempfile
@@ -13,7 +14,10 @@ from ganeti_vc.base.errors import StepFailed
 
 log = logging.getLogger(__name__)
 
-#: What a program gets that we start; nothing of the caller's environment leaks into a node.
+#: A line with one of these says what went wrong.
+_TELLING = re.compile("error|failure|cannot", re.IGNORECASE)
+
+#: The environment of the programs that we start: nothing of the caller's leaks into a node.
 BASE_ENVIRONMENT = {
     "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
     "LANG": "C.UTF-8",
@@ -33,10 +37,10 @@ def run(
 ) -> subprocess.CompletedProcess[str]:
     """Run a program to its end, in a session of its own, without standard input.
 
-    A Ctrl-C, or even our own death, does not cut it short: it ends by itself, and as it inherits the
-    lock (files.lock), whoever comes next waits for it. Its output goes to files, because a pipe would
-    break with us. With `bound` it is to be of no use without us, and is killed when we end. `prefix` stands
-    before the program and in no message. With `check`, raises StepFailed with the program's own words.
+    Neither Ctrl-C nor the death of this process cuts it short. It inherits the lock (locks.lock), so the next command
+    waits for its end. Its output goes to files, because a pipe would break. With `bound` it is killed when this process
+    ends. `prefix` stands before the program, and in no message. With `check`, raises StepFailed with the program's own
+    words.
     """
     if bound:
         prefix = [*prefix, "setpriv", "--pdeathsig", "KILL"]
@@ -70,10 +74,10 @@ def run(
 
 
 def reason(done: subprocess.CompletedProcess[str]) -> str:
-    """The most telling line of what a failed program printed."""
+    """Return the most telling line of what a failed program printed."""
     lines = [line.strip() for line in (done.stderr + "\n" + done.stdout).splitlines() if line.strip()]
     for number, line in enumerate(lines):
-        if "rror" in line or "ailure" in line or "annot" in line:
+        if _TELLING.search(line):
             # Ganeti announces the reason with a colon and gives it on the next lines.
             more = lines[number + 1 : number + 3] if line.endswith(":") else []
             return " ".join([line, *more])

@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 
-#: How the user has called us, where that is not by our name alone: for what we tell him to type.
+#: How the user has called the program, if not by its name alone: for commands that messages tell the user to type.
 PROGRAM_VARIABLE = "GNT_VCLUSTER"
 
 
@@ -18,25 +18,25 @@ def program() -> str:
 
 
 def counted(number: int, what: str) -> str:
-    """1 node, 2 nodes."""
+    """Return the number with the word, which gets an s unless it is one: 1 node, 2 nodes."""
     return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 class Progress:
-    """Shows the steps of a long command. With `quiet`, nothing."""
+    """Shows the steps of a long command; with `quiet`, nothing."""
 
     def __init__(self, quiet: bool = False) -> None:
         self._quiet = quiet
         self._live = not quiet and sys.stderr.isatty()
 
     def say(self, text: str) -> None:
-        """One line of information."""
+        """Show a line of information."""
         if not self._quiet:
             print(text, file=sys.stderr, flush=True)
 
     @contextlib.contextmanager
     def step(self, text: str, total: int = 0) -> Iterator[Callable[..., None]]:
-        """Show a step while it runs. Yields a function to call once for each of `total` parts that is done."""
+        """Show a step while it runs. Yields a function to call for each of `total` parts that is done."""
         begin = time.monotonic()
         if self._live:
             from rich.console import Console

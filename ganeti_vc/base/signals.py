@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 
 @contextlib.contextmanager
 def interrupted_by_sigterm() -> Iterator[None]:
-    """SIGTERM raises KeyboardInterrupt, as Ctrl-C does: for what is to be cleared away after either."""
+    """Have SIGTERM raise KeyboardInterrupt, as Ctrl-C does: for code that clears up after either."""
     previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield
@@ -20,7 +20,7 @@ def interrupted_by_sigterm() -> Iterator[None]:
 
 @contextlib.contextmanager
 def uninterrupted() -> Iterator[None]:
-    """SIGINT and SIGTERM are acted on when this has ended: around a short call of what no exception may come through."""
+    """Delay SIGINT and SIGTERM until this has ended: around a short call through which no exception may come."""
     came: list[int] = []
     before = {number: signal.signal(number, lambda number, _: came.append(number))
               for number in (signal.SIGINT, signal.SIGTERM)}  # fmt: skip
@@ -35,6 +35,7 @@ def uninterrupted() -> Iterator[None]:
 
 @contextlib.contextmanager
 def blocked(signals: Sequence[signal.Signals]) -> Iterator[None]:
+    """Block signals in this thread; those that come are delivered at the end."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
     try:
         yield

@@ -15,16 +15,16 @@ from typing import TypeAlias
 Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 
-#: Networks set aside for documentation and benchmarks (RFC 5737, RFC 2544), smallest first: what a
-#: new cluster takes unless told otherwise.
+#: Networks for documentation and benchmarks (RFC 5737, RFC 2544), the smallest first: a new cluster takes one of these
+#: unless the user gives another.
 DEFAULT_NETWORKS = tuple(
     ipaddress.ip_network(text) for text in ("192.0.2.0/24", "198.51.100.0/24", "203.0.113.0/24", "198.18.0.0/15")
 )
 #: Examples of networks with room, by IP version.
 LARGE_NETWORKS = {4: "198.18.0.0/15", 6: "2001:db8::/64"}
-#: For the IPv4 addresses Ganeti insists on beside IPv6 ones (bootstrap.InitCluster).
+#: For the IPv4 secondary addresses that Ganeti demands beside IPv6 primary ones (bootstrap.InitCluster).
 DEFAULT_SECONDARY = DEFAULT_NETWORKS[-1]
-#: Networks whose addresses are not those of machines, or with which Ganeti does not work: this network, loopback, link-local,
+#: Networks whose addresses no node can have, or with which Ganeti does not work: this network, loopback, link-local,
 #: multicast, reserved and broadcast (RFC 6890).
 NO_NODES = tuple(
     ipaddress.ip_network(text)
@@ -43,7 +43,7 @@ class AddressPlan:
 
     @property
     def _size(self) -> int:
-        # An IPv6 network need not be counted to its end.
+        # Of an IPv6 network the beginning is enough.
         return min(self.network.num_addresses, 1 << 20)
 
     @property
@@ -67,7 +67,7 @@ class AddressPlan:
 
     @property
     def reserved(self) -> dict[Address, str]:
-        """Addresses of the network that nothing can have, and what they are."""
+        """The addresses that no node can have, and what they are."""
         if self.network.version == 6:
             return {self.network[0]: "the routers' address"}  # RFC 4291, 2.6.1
         return {self.network[0]: "the address", self.network[-1]: "the broadcast address"}
@@ -86,7 +86,7 @@ class AddressPlan:
 
 
 def many_networks(nodes: int, instances: int) -> Iterator[Network]:
-    """Networks for many clusters side by side: the usual ones, then equal parts of the largest of them."""
+    """Yield networks for many clusters side by side: the usual ones, then equal parts of the largest of them."""
     yield from DEFAULT_NETWORKS[:-1]
     large = DEFAULT_NETWORKS[-1]
     for length in range(24, large.prefixlen - 1, -1):

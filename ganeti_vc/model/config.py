@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""A cluster as it is declared: /etc/ganeti-vcluster/CLUSTER.conf, read, checked and worked out."""
+"""A cluster as /etc/ganeti-vcluster/CLUSTER.conf declares it: parsed, checked, and with everything derived."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from ganeti_vc.model.key_checks import VALIDATOR, mebibytes
 from ganeti_vc.model.keys import KEYS, SECTION_DOCS, configspec
 from ganeti_vc.model.names import ClusterId, NodeId
 
-#: With fork_server = auto. Its import costs 0.5 CPU seconds; a start of a node saves 0.35 (noded 0.16, ensure-dirs 0.19).
+#: With fork_server = auto. Its start costs 0.5 CPU seconds; each start of a node saves 0.35 (noded 0.16, ensure-dirs 0.19).
 FORK_SERVER_FROM = 3
-#: With mond = auto: each takes 4 MiB, 0.04 CPU seconds to start, and with the confds it asks 0.03 a minute.
+#: With mond = auto. Each mond takes 4 MiB, 0.04 CPU seconds to start, and 0.03 a minute with the confds that it asks.
 MOND_ON_ALL_UP_TO = 50
 
 
@@ -33,8 +33,8 @@ class NodeConfig:
     id: NodeId
     address: Address
     secondary: Address | None
-    daemon_args: Mapping[str, str]  #: what each daemon is started with, by name
-    memory: int | None = None  #: MiB; None: the machine's, as with the others
+    daemon_args: Mapping[str, str]  #: arguments of each daemon, by its name
+    memory: int | None = None  #: MiB; None: the machine's; the same for those below
     cpus: int | None = None
     disk: int | None = None  #: MiB
     volume_group: int | None = None  #: MiB
@@ -113,7 +113,7 @@ class ClusterConfig:
 
 
 class _Reporter:
-    """Builds the one line that says what is wrong with which key of which file."""
+    """Builds the line that names file, section and key, and says what is wrong."""
 
     def __init__(self, source: str, text: str = "") -> None:
         self.source = source
@@ -130,7 +130,7 @@ class _Reporter:
 
 
 def key_error(config: ClusterConfig, key: str, what: str, hint: str) -> ConfigError:
-    """The error that a key of [cluster] does not go together with something outside of the file."""
+    """Return the error that a key of [cluster] conflicts with something outside of the file."""
     return _Reporter(config.source).error("cluster", key, what, hint)
 
 
@@ -278,9 +278,9 @@ def _node(
             raise reporter.error(f"nodes/{node.name}", "address",
                                  f"{address} is {plan.reserved[address]} of the network {plan.network}",
                                  "take another address of the network")  # fmt: skip
-    # noded's memory lock would pin the memory of every node (upstream's vcluster-setup does the same).
+    # noded would lock its memory, on every node. Upstream's vcluster-setup prevents it, too.
     own = {"noded": "--no-mlock"}
-    # The remote API is the cluster's, on the address that moves with the master.
+    # The remote API listens on the cluster's address, which moves with the master.
     bind = {daemon.name: plan.cluster if daemon.name == "rapi" else address for daemon in DAEMONS}
     args = {
         daemon.name: " ".join(
@@ -316,7 +316,7 @@ def _check_unique(config: ClusterConfig, reporter: _Reporter) -> None:
 
 
 def _check_volume_groups(config: ClusterConfig, reporter: _Reporter) -> None:
-    """Templates on LVM would otherwise use the machine's own volume group."""
+    """Refuse templates on LVM without volume groups: Ganeti would use the machine's own."""
     lvm = [name for name in config.ganeti.enabled_disk_templates if name in ("plain", "drbd")]
     without = [node.id.name for node in config.nodes if not node.volume_group]
     if lvm and without:
@@ -325,10 +325,7 @@ def _check_volume_groups(config: ClusterConfig, reporter: _Reporter) -> None:
 
 
 def check_against(config: ClusterConfig, others: Iterable[ClusterConfig]) -> None:
-    """Refuse what two clusters of one machine cannot share: networks, names, devices.
-
-    Raises ConfigError that names this cluster's file and the other cluster.
-    """
+    """Raise ConfigError when the cluster shares a network, a name or a device with another one of this machine."""
     reporter = _Reporter(config.source)
     mine = {name for _, name in config.hosts}
     for other in others:
@@ -352,7 +349,7 @@ def check_against(config: ClusterConfig, others: Iterable[ClusterConfig]) -> Non
 
 
 def _check_nesting(one: NodeId, two: NodeId, reporter: _Reporter) -> None:
-    """systemd nests a-b.slice in a.slice: a node of that name would contain the other."""
+    """Refuse names of which one contains the other: systemd nests a-b.slice in a.slice."""
     short, long = sorted((one.name, two.name), key=len)
     if long.startswith(f"{short}-"):
         raise reporter.error("cluster", "domain",

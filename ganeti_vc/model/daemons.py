@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Ganeti's daemons: the one table of which there are and where they run.
+"""Ganeti's daemons: the table of their names, and of where they run.
 
-The unit templates in units/ and the shell of tools/nodes/daemon-util name them too; a unit test holds
-the three together.
+The unit templates in units/ and tools/nodes/daemon-util name them as well; a unit test compares the three.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from ganeti_vc.base.constants import TCP_PORTS, UDP_PORTS
 
 
 class Runs(StrEnum):
-    """Where a daemon is to be found running on a healthy cluster."""
+    """Where a daemon runs on a healthy cluster."""
 
     EVERYWHERE = "on every node"
     CANDIDATES = "on master candidates"
@@ -31,7 +30,7 @@ class Daemon:
 
     @property
     def port(self) -> int | None:
-        """Where it listens on the node's address, if it does; then it takes ``-b ADDRESS``."""
+        """The port on which it listens; then it takes ``-b ADDRESS``. None: it listens on no port."""
         return {**TCP_PORTS, **UDP_PORTS}.get(self.name)
 
     @property

@@ -33,7 +33,7 @@ _DEVICE = re.compile(r"[A-Za-z0-9_.-]*")
 
 
 def _text(value: object) -> str:
-    """A string that may hold commas, quoted or not: configobj makes a list of the latter."""
+    """Return a string that may hold commas; without quotes, configobj makes a list of it."""
     return ",".join(value) if isinstance(value, list) else str(value)
 
 
@@ -41,13 +41,13 @@ def _check_words(value: object, *known: str) -> list[str]:
     words = value if isinstance(value, list) else [str(value)]
     for word in words or [""]:
         if word not in known:
-            raise ValidateError(f"{word!r} is none of {', '.join(known)}")
+            raise ValidateError(f"{word!r} is not one of {', '.join(known)}")
     return words
 
 
 def _check_host_name(value: object) -> str:
     if not isinstance(value, str) or not names.is_host_name(value):
-        raise ValidateError(f"{value!r} is no host name: use small letters, digits, '-' and '.'")
+        raise ValidateError(f"{value!r} is not a host name: use small letters, digits, '-' and '.'")
     return value
 
 
@@ -76,23 +76,23 @@ def _check_address(value: object) -> str:
 
 def _check_size(value: object, smallest: str = str(SMALLEST_DISK)) -> str:
     if value and (not isinstance(value, str) or not _SIZE.fullmatch(value) or mebibytes(value) < int(smallest)):
-        raise ValidateError(f"{value!r} is no size of at least {smallest}M: write for example 16G or 1T")
+        raise ValidateError(f"{value!r} is not a size of at least {smallest}M: write for example 16G or 1T")
     return str(value)
 
 
 def mebibytes(size: str) -> int:
-    """What a size such as 16G is in MiB."""
+    """Return the MiB of a size such as 16G."""
     return int(size[:-1]) << {"M": 0, "G": 10, "T": 20}[size[-1]]
 
 
 def _check_number(value: object) -> str:
     if value and (not isinstance(value, str) or not value.isdecimal() or not 1 <= int(value) <= 4096):
-        raise ValidateError(f"{value!r} is no number from 1 to 4096")
+        raise ValidateError(f"{value!r} is not a number from 1 to 4096")
     return str(value)
 
 
 def _each(check: Callable[[object], str]) -> Callable[[object], list[str]]:
-    """A check of a list; one that is empty has no elements."""
+    """Return the check of a list; an empty value is an empty list."""
 
     def check_all(value: object) -> list[str]:
         words = value if isinstance(value, list) else [value] if value else []
@@ -103,27 +103,27 @@ def _each(check: Callable[[object], str]) -> Callable[[object], list[str]]:
 
 def _check_tag(value: object) -> str:
     if not isinstance(value, str) or not _TAG.fullmatch(value):
-        raise ValidateError(f"{value!r} is no tag: use letters, digits and .+*/:@_-, at most 128")
+        raise ValidateError(f"{value!r} is not a tag: use letters, digits and .+*/:@_-, at most 128")
     return value
 
 
 def _check_device(value: object) -> str:
     if not isinstance(value, str) or not _DEVICE.fullmatch(value) or len(value) > names.MAX_DEVICE:
         raise ValidateError(
-            f"{value!r} is no device name of at most {names.MAX_DEVICE} characters (Ganeti appends ':0')"
+            f"{value!r} is not a device name of at most {names.MAX_DEVICE} characters (Ganeti appends ':0')"
         )
     return value
 
 
 def _check_group(value: object) -> str:
     if not isinstance(value, str) or not _GROUP.fullmatch(value):
-        raise ValidateError(f"{value!r} is no name of a volume group: use letters, digits, '_', '.', '+' and '-'")
+        raise ValidateError(f"{value!r} is not a name of a volume group: use letters, digits, '_', '.', '+' and '-'")
     return value
 
 
 def _check_interval(value: object) -> str:
     if not isinstance(value, str) or not _SYSTEMD_SPAN.fullmatch(value.strip()):
-        raise ValidateError(f"{value!r} is no time span: write for example 30s, 5min or 1h")
+        raise ValidateError(f"{value!r} is not a time span: write for example 30s, 5min or 1h")
     return value.strip()
 
 

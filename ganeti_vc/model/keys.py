@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The keys of a configuration file: which there are, what they allow and mean.
+"""The keys of a configuration file: their names, what they allow, and what they mean.
 
-`KEYS` is the one source of truth: configobj's specification, the commented file a new cluster
-gets and the manual page ganeti-vcluster.conf(5) are all made from it.
+configobj's specification, the commented file of a new cluster, and the manual page ganeti-vcluster.conf(5) are made from
+`KEYS`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ SMALLEST_GROUP = 20488
 
 @dataclass(frozen=True)
 class Key:
-    """One key: where it stands, what it allows (a check of configobj's validator), what it means."""
+    """One key: its section, what it allows (a check of configobj's validator), and what it means."""
 
     section: str
     name: str
@@ -53,15 +53,15 @@ KEYS = (
     Key("cluster", "secondary_network", "network", str(DEFAULT_SECONDARY),
         "With an IPv6 network only: where the IPv4 secondary addresses come from, which Ganeti demands."),
     Key("cluster", "device", "device", "",
-        "An existing network device that shall carry the addresses. Empty: the cluster gets a bridge of its own."),
+        "An existing network device to carry the addresses. Empty: the cluster gets a bridge of its own."),
     Key("cluster", "ssh_port", "integer(min=1, max=65535)", str(DEFAULT_SSH_PORT),
         "Port of the cluster's own sshd on the node addresses (Ganeti's node parameter ssh_port). It can be changed only before the cluster is initialised."),
     Key("cluster", "watcher_interval", "interval", "5min",
         "Time between two runs of ganeti-watcher on a node, in the notation of systemd.time(7)."),
     Key("cluster", "fork_server", "option('auto', 'yes', 'no')", "auto",
-        "Start noded and its like by forks of one process that has imported Ganeti: faster, with less than half of the memory. auto: from 3 nodes on."),
+        "Start noded and mond by forks of one process that has imported Ganeti: faster, and with less than half of the memory. auto: from 3 nodes on."),
     Key("cluster", "mond", "option('auto', 'all', 'candidates')", "auto",
-        "Where ganeti-mond runs: on all nodes, or on master candidates only. auto: on all of up to 50 nodes, for it is nearly all that an idle node costs. A change holds from a node's next start on."),
+        "Where ganeti-mond runs: on all nodes, or on master candidates only. auto: on all nodes of a cluster of up to 50, as mond is nearly all that an idle node costs. A change takes effect when a node starts."),
     Key("ganeti", "enabled_hypervisors", "words('fake', 'kvm', 'xen-pvm', 'xen-hvm', 'lxc', 'chroot')", "fake",
         "gnt-cluster init --enabled-hypervisors."),
     Key("ganeti", "enabled_disk_templates",
@@ -69,17 +69,17 @@ KEYS = (
         "diskless, file, sharedfile",
         "gnt-cluster init --enabled-disk-templates."),
     Key("ganeti", "vg_name", "group", "xenvg",
-        "gnt-cluster init --vg-name: the name of the nodes' volume groups, where they have some."),
+        "gnt-cluster init --vg-name: the name of the nodes' volume groups, if they have any."),
     Key("ganeti", "nic_mode", "option('bridged', 'routed', 'openvswitch')", "bridged",
         "gnt-cluster init --nic-parameters=mode=...; the link is the cluster's device."),
     Key("ganeti", "ipolicy_bounds_specs", "text", _IPOLICY,
-        "gnt-cluster init --ipolicy-bounds-specs: what instances may look like."),
+        "gnt-cluster init --ipolicy-bounds-specs: which sizes instances may have."),
     Key("ganeti", "candidate_pool_size", "integer(min=1)", "10",
         "gnt-cluster init --candidate-pool-size: how many nodes hold the configuration."),
     Key("ganeti", "init_options", "text", "",
         "Further options for gnt-cluster init, as in a shell command."),
     Key("seeding", "groups", "hostnames", "default",
-        "Node groups; the nodes are dealt out to them in turn."),
+        "Node groups; the nodes join them in turn."),
     Key("seeding", "node_tags", "tags", "",
         "Tags of the nodes."),
     Key("seeding", "instance_memory", "sizes", "128M",
@@ -93,13 +93,13 @@ KEYS = (
     Key("seeding", "spread", "option('even', 'random')", "even",
         "How the instances are spread over the nodes."),
     Key("seeding", "random_seed", "text", "1",
-        "Another one gives other instances, the same one the same again."),
+        "Another seed gives other instances; the same seed gives the same instances again."),
     *(Key("daemons", daemon.name, "text", "",
           f"Further arguments for ganeti-{daemon.name} on every node (for example -d).") for daemon in DAEMONS),
     Key("nodes", "memory", "size", "",
-        "Memory of each node, for example 16G; empty: all that the machine has."),
+        "Memory of each node, for example 16G; empty: the machine's."),
     Key("nodes", "cpus", "number", "",
-        "Number of processors of each node; empty: those of the machine."),
+        "Number of processors of each node; empty: the machine's."),
     Key("nodes", "disk", "size", "",
         "Size of each node's file storage, for example 100G (it takes only the space that is used); empty: the machine's."),
     Key("nodes", "volume_group", f"size(smallest={SMALLEST_GROUP})", "",
@@ -109,11 +109,11 @@ KEYS = (
 )  # fmt: skip
 
 SECTION_DOCS = {
-    "cluster": "What the cluster looks like from outside.",
-    "ganeti": "What gnt-cluster init is told. Later changes go through gnt-cluster modify.",
-    "seeding": "How nodes and instances look that gnt-vcluster writes into Ganeti's configuration itself, when there are many.",
+    "cluster": "Names, addresses and size of the cluster.",
+    "ganeti": "Options of gnt-cluster init. Later changes go through gnt-cluster modify.",
+    "seeding": "Nodes and instances that gnt-vcluster writes into Ganeti's configuration itself, when there are many.",
     "daemons": "Arguments for Ganeti's daemons.",
-    "nodes": "The nodes' hardware, as they have it; for one node in a subsection of its name, [[NODE]].",
+    "nodes": "The nodes' hardware; for one node, in a subsection of its name, [[NODE]].",
 }
 
 #: The packaged interval (units/ganeti-watcher@.timer).

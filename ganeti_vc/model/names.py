@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Every name that derives from a cluster or a node: paths, units, slices, devices, markers.
 
-Nothing else in the project puts such a name together, so that what is made can be found and
-removed by the same rule.
+No other module builds such a name. So what is made can be found and removed by the same rule.
 """
 
 from __future__ import annotations
@@ -17,14 +16,16 @@ from ganeti_vc.base import constants
 
 CONFIG_DIR = Path("/etc/ganeti-vcluster")
 STATE_DIR = Path("/var/lib/ganeti-vcluster")
-#: Clusters' directories begin with no dot.
-SNAPSHOT_DIR, RUNS_DIR = STATE_DIR / ".snapshots", STATE_DIR / ".runs"
+#: The names of clusters' directories do not begin with a dot.
+SNAPSHOT_DIR = STATE_DIR / ".snapshots"
+#: Clusters of `gnt-vcluster run`.
+RUNS_DIR = STATE_DIR / ".runs"
 RUN_DIR = Path(constants.RUN_DIR)
 #: NODE -> its node directory, for the `Condition*=` and `EnvironmentFile=` lines of the unit templates.
 REGISTRY_DIR = Path(constants.REGISTRY_DIR)
-#: ADDRESS -> its node directory, for the entry command of the cluster's sshd.
+#: ADDRESS -> its node directory, for tools/services/ssh-entry.
 ADDRESSES_DIR = RUN_DIR / "addresses"
-#: NODE -> its node directory, where mond runs although the node is no master candidate: a `Condition*=` line, too.
+#: NODE -> its node directory, if mond runs on all nodes; for a `Condition*=` line, too.
 MOND_DIR = RUN_DIR / "mond"
 LIB_DIR = Path(constants.LIB_DIR)
 LINK_DIR = Path("/etc/systemd/system")
@@ -33,11 +34,12 @@ SSH_CONFIG_DIR = Path("/etc/ssh/ssh_config.d")
 HOSTS_FILE = Path("/etc/hosts")
 #: What `gnt-vcluster doctor --fix` has raised. debian/ganeti-vcluster.postrm removes it.
 SYSCTL_FILE = Path("/etc/sysctl.d/60-ganeti-vcluster.conf")
-#: Ganeti's run directory of a machine: a node's own shows there (view.py), so it has to be there. The note says
-#: that we made it.
-GANETI_RUN_DIR, MADE_GANETI_RUN_DIR = Path("/run/ganeti"), RUN_DIR / "made-run-ganeti"
+#: Ganeti's run directory. A node's own is mounted there (node/view.py), so it must exist.
+GANETI_RUN_DIR = Path("/run/ganeti")
+#: Says that we made it.
+MADE_GANETI_RUN_DIR = RUN_DIR / "made-run-ganeti"
 MANAGER_SOCKET = RUN_DIR / "manager.socket"
-#: What stands still just now (ganeti_vc/machine/freezer.py), for tools/snapshots/thaw.
+#: What is frozen now (ganeti_vc/machine/freezer.py), for tools/snapshots/thaw.
 FROZEN = RUN_DIR / "frozen"
 CGROUPS = Path("/sys/fs/cgroup")
 
@@ -45,13 +47,15 @@ CGROUPS = Path("/sys/fs/cgroup")
 GANETI_QA = Path("/usr/share/ganeti/testsuite/qa")
 FORK_SERVER_SERVICE = "ganeti-vcluster-forkserver.service"
 MANAGER_SERVICE = "ganeti-vcluster.service"
-ALL_TARGET, ALL_OFF_SERVICE = "ganeti-vcluster.target", "ganeti-vcluster-off.service"
+ALL_TARGET = "ganeti-vcluster.target"
+#: Waits at a stop of ALL_TARGET until all processes are gone.
+ALL_OFF_SERVICE = "ganeti-vcluster-off.service"
 ALL_SLICE = "ganeti-vnode.slice"
 
-#: sockaddr_un holds 107 bytes and a zero; Ganeti's longest socket name below the node directory
-#: is /var/run/ganeti/socket/ganeti-wconfd (36 bytes).
+#: Characters of a node directory. sockaddr_un holds 107 bytes and a zero; Ganeti's longest socket name below the node
+#: directory is /var/run/ganeti/socket/ganeti-wconfd (36 bytes).
 MAX_ROOTDIR = 71
-#: IFNAMSIZ is 15 characters; Ganeti labels the master address DEVICE:0 (tools/master-ip-setup).
+#: Characters of a device's name. IFNAMSIZ is 15; Ganeti labels the master address DEVICE:0 (tools/master-ip-setup).
 MAX_DEVICE = 13
 
 _CLUSTER_RE = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?")
@@ -60,17 +64,17 @@ _SNAPSHOT_RE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,63}")
 
 
 def is_cluster_id(text: str) -> bool:
-    """Whether `text` can name a cluster (it becomes a file name and a unit instance)."""
+    """Tell whether `text` can name a cluster: it becomes a file name and a unit instance."""
     return bool(_CLUSTER_RE.fullmatch(text)) and len(text) <= 32
 
 
 def is_host_name(text: str) -> bool:
-    """Whether `text` is a lower-case host name, with or without a domain (RFC 1123)."""
+    """Tell whether `text` is a lower-case host name, with or without a domain (RFC 1123)."""
     return len(text) <= 253 and all(_LABEL_RE.fullmatch(label) and len(label) <= 63 for label in text.split("."))
 
 
 def is_snapshot_name(text: str) -> bool:
-    """Whether `text` can name a snapshot (it becomes the name of a directory)."""
+    """Tell whether `text` can name a snapshot: it becomes the name of a directory."""
     return bool(_SNAPSHOT_RE.fullmatch(text))
 
 
@@ -95,27 +99,27 @@ class ClusterId:
 
     @property
     def shared_file_storage(self) -> Path:
-        """Where the one shared file storage of all nodes is."""
+        """The directory that is the shared file storage of all nodes."""
         return self.directory / ".shared-file-storage"
 
     @property
     def rapi_password(self) -> Path:
-        """The password of the remote API's user, for root only."""
+        """The file with the password of the remote API's user, for root only."""
         return self.directory / "rapi-password"
 
     @property
     def marker(self) -> Path:
-        """Exists while `up` runs `gnt-cluster init`: what it left half-made is ours to clear."""
+        """The file that exists while `up` runs `gnt-cluster init`: what an interruption leaves is ours to clear."""
         return self.directory / ".init-in-progress"
 
     @property
     def throwaway(self) -> Path:
-        """Exists as long as the cluster of a `gnt-vcluster run`, which holds its lock."""
+        """The file of a cluster that belongs to a `gnt-vcluster run`, which holds its lock."""
         return RUNS_DIR / self.name
 
     @property
     def restore_directory(self) -> Path:
-        """Exists while `snapshot restore` works (ganeti_vc/machine/exchange.py)."""
+        """The directory that exists while `snapshot restore` works (ganeti_vc/machine/exchange.py)."""
         return STATE_DIR / f".{self.name}.restore"
 
     @property
@@ -124,7 +128,7 @@ class ClusterId:
 
     @property
     def ledger(self) -> Path:
-        """What the manager has made for this cluster outside of its directory."""
+        """The file that records what the manager has made on the network."""
         return RUN_DIR / "clusters" / f"{self.name}.json"
 
     @property
@@ -144,17 +148,17 @@ class ClusterId:
         return f"ganeti-vcluster@{self.name}.target"
 
     def members(self, links: Iterable[Path]) -> list[NodeId]:
-        """The nodes that systemd has as members of the cluster: those whose target requires `nodes_target`, by its links."""
-        found = {
+        """Return the nodes whose target requires `nodes_target`, by systemd's links: the members of the cluster."""
+        members = {
             path.parent.name.removeprefix("ganeti-vnode@").removesuffix(".target.requires")
             for path in links
             if path.name == self.nodes_target
         }
-        return [self.node(name) for name in sorted(found)]
+        return [self.node(name) for name in sorted(members)]
 
     @property
     def nodes_target(self) -> str:
-        """What each node of the cluster requires, so that stop and restart reach all of them."""
+        """The target that each node of the cluster requires, so that stop and restart reach all of them."""
         return f"ganeti-vcluster-nodes@{self.name}.target"
 
     @property
@@ -182,7 +186,7 @@ class ClusterId:
 
 @dataclass(frozen=True, order=True)
 class SnapshotId:
-    """One snapshot of a cluster, which need not exist any more."""
+    """One snapshot of a cluster. Neither needs to exist."""
 
     cluster: ClusterId
     name: str
@@ -222,7 +226,7 @@ class NodeId:
 
     @property
     def enter(self) -> tuple[str, ...]:
-        """What stands before a command that shall run on this node, with its variables and its view (tools/nodes/enter)."""
+        """The words before a command that runs on this node, with its variables and its view (tools/nodes/enter)."""
         return (str(LIB_DIR / "enter"), self.name)
 
     @property
@@ -234,10 +238,6 @@ class NodeId:
         return f"ganeti-vnode-off@{self.name}.service"
 
     @property
-    def master_target(self) -> str:
-        return f"ganeti-master@{self.name}.target"
-
-    @property
     def slice(self) -> str:
         return f"ganeti-vnode-{self.name}.slice"
 
@@ -247,20 +247,20 @@ class NodeId:
 
     @property
     def watcher_drop_in(self) -> Path:
-        """Exists only where the watcher's interval is not the packaged one."""
+        """The file that exists only if the watcher's interval differs from the packaged one."""
         return LINK_DIR / f"ganeti-watcher@{self.name}.timer.d" / "interval.conf"
 
     @property
     def control_group(self) -> Path:
-        """Where systemd keeps the node's processes: with a '-' in its name a slice is nested (systemd.slice(5))."""
+        """The control group of the node's processes; a slice with a '-' in its name is nested (systemd.slice(5))."""
         words = self.slice.removesuffix(".slice").split("-")
         return CGROUPS.joinpath(*(f"{'-'.join(words[:count])}.slice" for count in range(1, len(words) + 1)))
 
     def service(self, daemon: str) -> str:
-        """Unit of one daemon of this node; `daemon` as in daemons.py, for example ``noded``."""
+        """Return the unit of a daemon of this node, for example ``noded``."""
         return f"ganeti-{daemon}@{self.name}.service"
 
     @property
     def unit_patterns(self) -> tuple[str, ...]:
-        """Match all units of this node, for systemctl and journalctl; not those of a node with a domain behind this name."""
+        """Patterns for systemctl and journalctl that match this node's units, and not those of NAME.DOMAIN."""
         return tuple(f"ganeti-*@{self.name}.{kind}" for kind in ("service", "target", "timer"))

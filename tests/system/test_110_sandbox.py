@@ -325,7 +325,7 @@ def test_files_that_somebody_has_removed_or_changed(up: User) -> None:
 
 
 def test_remove_leaves_nothing(up: User, listing: str) -> None:
-    assert "say --yes" in up.run("gnt-vcluster", "sandbox", "remove", check=False).stderr
+    assert "add --yes" in up.run("gnt-vcluster", "sandbox", "remove", check=False).stderr
     up.vcluster("destroy", "--yes")
     up.vcluster("sandbox", "remove", "--yes")
     assert up.processes() == "" and up.states() == {}
