@@ -22,7 +22,7 @@ def _saved(name: str) -> figures.BenchResult:
     except OSError as err:
         raise VclusterError(f"cannot read {name}: {err.strerror}", hint) from None
     except (ValueError, AttributeError):
-        raise VclusterError(f"{name} is no JSON document", hint) from None
+        raise VclusterError(f"{name} is not a JSON document", hint) from None
 
 
 def do_bench(args: argparse.Namespace) -> int:
@@ -36,9 +36,9 @@ def do_bench(args: argparse.Namespace) -> int:
         cells = figures.compared_cells(rows)
         document: dict[str, object] = {"a": results[0].about, "b": results[1].about, "comparison": rows}
     else:
-        wishes = measure.BenchOptions(args.sizes, args.instances_per_node, args.runs, measure.operations(args.only), args.idle,
+        options = measure.BenchOptions(args.sizes, args.instances_per_node, args.runs, measure.operations(args.only), args.idle,
                               measure.settings(args.setting))  # fmt: skip
-        results = [measure.bench(lookup.default_cluster(args.cluster), wishes, lambda found: _write_bench([found], args),
+        results = [measure.bench(lookup.default_cluster(args.cluster), options, lambda found: _write_bench([found], args),
                                output.progress(args))]  # fmt: skip
         columns, cells = figures.table(results[0])
         document = results[0].document()

@@ -105,7 +105,7 @@ def _doctor(parser: argparse.ArgumentParser) -> None:
         "--instances",
         type=count_or_zero,
         metavar="M",
-        help="and M diskless instances? (default: those there are, or none)",
+        help="and M diskless instances? (default: the existing ones, or none)",
     )
     parser.add_argument(
         "--fix",

@@ -19,4 +19,4 @@ def do_run(args: argparse.Namespace) -> int:
     if args.snapshot and (args.nodes or args.instances):
         raise UsageError("--nodes and --instances do not go together with --from", "a snapshot has its own")
     found = snapshots.find(args.snapshot).id if args.snapshot else None
-    return temporary.run(argv, temporary.wishes_for(args.nodes, args.instances), found, output.progress(args))
+    return temporary.run(argv, temporary.options_for(args.nodes, args.instances), found, output.progress(args))

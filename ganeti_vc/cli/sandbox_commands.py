@@ -55,7 +55,7 @@ def _disk(directory: Path) -> str:
 
 
 def _memory(leader: int) -> str | None:
-    """What its control group has, where the controller is delegated."""
+    """Return the memory of its control group, where the controller is delegated."""
     with contextlib.suppress(OSError, container.ContainerError):
         for parent in container.group_of(leader).parents:
             if parent.name.startswith("gnt-vcluster-"):

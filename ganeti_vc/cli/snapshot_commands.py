@@ -63,7 +63,7 @@ def do_snapshots(args: argparse.Namespace) -> int:
     found = snapshots.all_snapshots(cluster)
     if cluster and not (found or config_files.exists(cluster) or cluster.directory.exists()):
         raise VclusterError(f"there is no cluster {cluster.name} and no snapshot of it",
-                            "gnt-vcluster list and gnt-vcluster snapshot list show those there are")  # fmt: skip
+                            "gnt-vcluster list and gnt-vcluster snapshot list show what exists")  # fmt: skip
     if args.json:
         output.print_json({"snapshots": [snapshot.document() for snapshot in found]})
     else:

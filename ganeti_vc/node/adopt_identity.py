@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Becoming like another process, in all that a unit of systemd can set, so that systemd takes the one for the other.
+"""Becoming like another process in everything that a unit of systemd can set, so that systemd takes one for the other.
 
-For a process that the fork server (ganeti_vc/node/fork_server.py) has made in the name of one that asked. Seccomp
-filters and users are not taken over.
+Processes that the fork server (ganeti_vc/node/fork_server.py) makes become like its client. Seccomp filters and users are
+not taken over.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def _join_namespaces(pid: int) -> None:
 
 
 def adopt(pid: int) -> None:
-    """Be like the process `pid`, in all that a unit can set and that is not refused beforehand."""
+    """Become like the process `pid`. Raises OSError; FileNotFoundError or ProcessLookupError when it has ended."""
     status = status_of(pid)
     _join_cgroup(pid)
     working_directory = os.open(f"/proc/{pid}/cwd", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -67,29 +67,32 @@ def adopt(pid: int) -> None:
 
 
 def _journal_stream(identifier: str) -> int:
-    """A stream to the journal, as systemd makes it for a service's output (sd_journal_stream_fd(3))."""
+    """Open a stream to the journal, as systemd does for a service's output (sd_journal_stream_fd(3)).
+
+    python3-systemd could do it, but would be one more package for each user of this one.
+    """
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as stream:
         stream.connect("/run/systemd/journal/stdout")
         stream.shutdown(socket.SHUT_RD)
-        # Name, unit (the journal finds it), daemon.info, "<N>" at the beginning of a line counts, and no copies.
+        # Name, unit (the journal finds it), daemon.info, "<N>" at the beginning of a line is a priority, and no copies.
         stream.sendall(f"{identifier}\n\n30\n1\n0\n0\n0\n".encode())
         return stream.detach()
 
 
 def _flags(pid: int, fd: int) -> int:
-    """How a process has opened a file (proc(5))."""
+    """Return the flags with which a process has opened a file (proc(5))."""
     lines = Path(f"/proc/{pid}/fdinfo/{fd}").read_text().splitlines()
     return int(next(line for line in lines if line.startswith("flags:")).split()[1], 8)
 
 
 def adopt_files(pid: int, program: str) -> None:
-    """Have standard files like those of the process `pid`. A stream to the journal is a new one: nobody can open another's."""
+    """Open standard files like those of the process `pid`. A stream to the journal is a new one, as streams cannot be shared."""
     journal = os.environ.pop("JOURNAL_STREAM", None)
     opened: dict[str, int] = {}
     for number in range(3):
         path = f"/proc/{pid}/fd/{number}"
-        found = os.stat(path)
-        if f"{found.st_dev}:{found.st_ino}" != journal:
+        status = os.stat(path)
+        if f"{status.st_dev}:{status.st_ino}" != journal:
             opened[path] = os.open(path, _flags(pid, number) & (os.O_ACCMODE | os.O_APPEND) | os.O_NOCTTY)
         else:
             path = journal
@@ -101,7 +104,7 @@ def adopt_files(pid: int, program: str) -> None:
 
 
 def drop_capabilities() -> None:
-    """Keep only those of the bounding set, as an exec would do."""
+    """Keep only the capabilities of the bounding set, as an exec would do."""
     bounding = int(status_of(os.getpid())["CapBnd"], 16)
     header = struct.pack("Ii", 0x20080522, 0)  # _LINUX_CAPABILITY_VERSION_3
     low, high = bounding & 0xFFFFFFFF, bounding >> 32

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Asking the fork server (ganeti_vc/node/fork_server.py) for a program that comes to an end; for daemons tools/units/launch-forked does it.
+"""Asking the fork server (ganeti_vc/node/fork_server.py) for a program that ends; tools/units/launch-forked asks for daemons.
 
-Each start of a master runs this, and most of what it costs is Python's own start: so only what the
-interpreter has in it is imported, and tools/units/forked does without `site`.
+Each start of a master runs this, and most of its cost is Python's own start. So only modules that are part of the
+interpreter are imported, and tools/units/forked leaves out `site`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,10 @@ ANSWER_LIMIT = 30.0
 
 
 def run(argv: Sequence[str]) -> int | None:
-    """Have the fork server run a program in our control group, and wait. Its status, 1 when it was killed; None: run it yourself."""
+    """Have the fork server run a program in our control group, and wait. Return its status, 1 when it was killed.
+
+    None: there is no fork server, and the caller has to run the program itself.
+    """
     if not os.environ.get(FORK_SERVER_SWITCH):
         return None
     environment = [f"{key}={value}" for key, value in os.environ.items() if key != FORK_SERVER_SWITCH]

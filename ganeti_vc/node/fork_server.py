@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """The fork server: Ganeti's Python programs start by a fork instead of an import of 150 modules each.
 
-A node's noded costs 0.16 CPU seconds and 26 MiB to start, nearly all of it the import. This server
-imports once (ganeti_vc/node/relocation.py) and forks. Whoever wants a program for a node (tools/units/launch-forked, as
-the unit's main process) connects and waits; the forked process takes over the identity of the one that
-asked, so that it is the unit's in every respect: control group, standard files, namespaces, limits,
-capabilities, environment. Then it runs the program's own main function, or, as mond is no
-Python program, becomes it in the node's view. Of a daemon systemd and the one that asked are told when it listens.
+A start of noded costs 0.16 CPU seconds and 26 MiB, nearly all of it for the import. This server imports once
+(ganeti_vc/node/relocation.py) and forks. A client that wants a program for a node (tools/units/launch-forked, as the
+unit's main process) connects and waits. The forked process (ganeti_vc/node/forked_child.py) takes over the identity of the
+client, so that it belongs to the unit in every respect: control group, standard files, namespaces, limits, capabilities,
+environment. Then it runs the program's own main function. mond is not written in Python, so the process becomes mond in
+the node's view. When a daemon listens, systemd and the client are told.
 
-What the kernel does not let it take over is asked for beforehand: who asks with a seccomp filter or as
-another user than root is barrier_fd to start the program itself. So it is after an upgrade of Ganeti.
+The kernel does not let a process take over everything. So a client with a seccomp filter, or of another user than root,
+is told to start the program itself. The same holds after an upgrade of Ganeti.
 """
 
 from __future__ import annotations
@@ -39,19 +39,21 @@ log = logging.getLogger("ganeti-vcluster")
 
 KNOWN_VERSIONS = ("3.0", "3.1")
 CLIENT_LIMIT = 10.0  #: seconds, for what a client has to send
-#: How far all nodeds together stand back (sched(7), autogroup) for the master's one process that calls them.
+#: The nice value of all nodeds together (sched(7), autogroup): the master's one process that calls them comes first.
 SESSION_NICE = 10
-#: Seconds between looks for daemons that listen; of large tables, LOOK_SHARE of the time.
-LOOK_PAUSE, LOOK_LIMIT = 0.02, 1.0
+#: Seconds between two looks for daemons that listen, at least and at most. In large tables a look takes long: looking
+#: takes LOOK_SHARE of the time.
+LOOK_PAUSE = 0.02
+LOOK_LIMIT = 1.0
 LOOK_SHARE = 0.1
 
 
 class Unsuitable(Exception):
-    """Programs cannot be forked here; the text says why."""
+    """Programs cannot be forked here. The text says why."""
 
 
 def _load() -> relocation.Places:
-    """Import the programs for no node in particular. Raises Unsuitable."""
+    """Import the programs, for no node in particular. Raises Unsuitable."""
     sys.path.insert(0, GANETI_PYTHON)
     os.environ.update(relocation.marked_environment())
     try:
@@ -67,7 +69,7 @@ def _load() -> relocation.Places:
 
 
 def _check(places: relocation.Places) -> None:
-    """Move a forked copy to some node and look for what was missed. Raises Unsuitable."""
+    """Move a forked copy to some node, and look for what was missed. Raises Unsuitable."""
     read, write = os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -85,28 +87,26 @@ def _check(places: relocation.Places) -> None:
 
 
 def _signature() -> list[tuple[int, int]]:
-    """What changes with an upgrade of the package."""
-    return [
-        (found.st_ino, found.st_mtime_ns)
-        for found in map(os.stat, (GANETI_PYTHON, f"{GANETI_PYTHON}/ganeti/constants.py"))
-    ]
+    """Return what changes with an upgrade of Ganeti."""
+    paths = (GANETI_PYTHON, f"{GANETI_PYTHON}/ganeti/constants.py")
+    return [(status.st_ino, status.st_mtime_ns) for status in map(os.stat, paths)]
 
 
 def _refusal(pid: int, program: str) -> str:
-    """Why a process cannot have the program from here; empty when it can."""
+    """Say why a process cannot have the program from here; empty if it can."""
     status = adopt_identity.status_of(pid)
     if program not in PROGRAMS and program != MOND:
         return "unknown program"
     if set(status["Uid"].split() + status["Gid"].split()) != {"0"}:
         return "not root"
-    # One that both have, as in a container, is inherited.
+    # A filter that both have, as in a container, is inherited.
     if status["Seccomp_filters"] != adopt_identity.status_of(os.getpid())["Seccomp_filters"]:
         return "seccomp filter"
     return ""
 
 
 def _stand_back() -> None:
-    """Lower the weight of this session, which the children share. Nothing on a kernel that shares otherwise."""
+    """Lower the weight of this session, which the children share. A kernel without autogroups has none."""
     try:
         Path("/proc/self/autogroup").write_text(f"{SESSION_NICE}\n")
     except FileNotFoundError:
@@ -117,15 +117,15 @@ def _stand_back() -> None:
 
 @dataclass
 class StartingDaemon:
-    """One that somebody waits for."""
+    """A daemon for which a client waits."""
 
-    address: str  #: where it will listen, as `listening.bound` has it
+    address: str  #: where it will listen, as `listening.bound` writes it
     pid: int = 0  #: 0: systemd does not know it yet
     barrier_fd: int = -1  #: what systemd closes when it knows that it listens
 
 
 class Server:
-    """Forks on request."""
+    """Forks on request, and tells clients and systemd when daemons listen."""
 
     def __init__(self, places: relocation.Places) -> None:
         self._places = places
@@ -136,6 +136,7 @@ class Server:
         self._waiting: dict[socket.socket, StartingDaemon] = {}
 
     def run(self) -> NoReturn:
+        """Serve until a signal ends this process."""
         Path(FORK_SERVER_SOCKET).unlink(missing_ok=True)
         self._socket.bind(FORK_SERVER_SOCKET)
         os.chmod(FORK_SERVER_SOCKET, 0o600)
@@ -159,7 +160,7 @@ class Server:
                 look_at = before + min(LOOK_LIMIT, max(LOOK_PAUSE, took / LOOK_SHARE))
 
     def _on_client_message(self, connection: socket.socket, fd: int) -> None:
-        """Who waits has made its daemon the unit's main process, and says so; systemd knows that it listens; or all is over."""
+        """A client has made its daemon the unit's main process; or systemd knows that it listens; or the client has ended."""
         daemon, answer = self._waiting[connection], b""
         with contextlib.suppress(OSError):
             if fd == daemon.barrier_fd:
@@ -172,14 +173,14 @@ class Server:
             self._drop(connection)
 
     def _announce_listeners(self) -> None:
-        """Tell systemd, in their own name, of those that listen now."""
+        """Tell systemd of the daemons that listen now, each in its own name."""
         present = listening.bound("tcp")
         for connection, daemon in list(self._waiting.items()):
             if daemon.pid and daemon.barrier_fd < 0 and daemon.address in present:
                 try:
                     notify("READY=1", daemon.pid)
                     daemon.barrier_fd = barrier()
-                except OSError:  # it has ended: so will who waits for it
+                except OSError:  # it has ended, and its client will
                     self._drop(connection)
                 else:
                     self._selector.register(daemon.barrier_fd, selectors.EVENT_READ, connection)
@@ -197,7 +198,7 @@ class Server:
         connection.settimeout(CLIENT_LIMIT)
         try:
             wanted = self._serve(connection)
-        except (OSError, ValueError, KeyError) as err:  # a client that died or talks nonsense
+        except (OSError, ValueError, KeyError) as err:  # a client that died, or sends nonsense
             log.info("a request failed: %r", err)
             wanted = ""
         if wanted:
@@ -207,7 +208,7 @@ class Server:
             connection.close()
 
     def _serve(self, connection: socket.socket) -> str:
-        """One request. Returns where the daemon that was started will listen, if it is one."""
+        """Serve one request. Return where the daemon will listen that was started; empty for other programs."""
         credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
         pid, uid, _ = struct.unpack("3i", credentials)
         if uid != 0:
@@ -215,7 +216,7 @@ class Server:
         request = Request.receive(connection)
         if _signature() != self._signature:
             connection.sendall(b"Ganeti was changed")
-            log.info("Ganeti was changed: starting anew")
+            log.info("Ganeti was changed: starting again")
             os.execv(sys.argv[0], sys.argv)
         refusal = _refusal(pid, request.program)
         if refusal:
@@ -275,7 +276,7 @@ def main() -> int:
         notify("READY=1\nSTATUS=not usable")
         flush()
         return 0
-    # The import set Ganeti's own logging up; a child starts as a new program would.
+    # The import has set up Ganeti's own logging. A child starts as a new program would.
     for name in relocation.marked_environment():
         del os.environ[name]
     _stand_back()

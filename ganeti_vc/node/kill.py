@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Killing what is on a node: of one whose units are stopped, the sessions, which are in no unit of the node."""
+"""Killing everything that is on a node: when its units are stopped, the sessions, which are in no unit of the node."""
 
 from __future__ import annotations
 

@@ -1,17 +1,16 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Starting one of Ganeti's daemons so that systemd knows when it answers.
 
-Ganeti never calls sd_notify, but the units are Type=notify: a start of the cluster must return
-when the cluster answers, and masters vote as they start, so nodes must be listening by then.
-So the launching process becomes the daemon, and leaves a process behind that watches for its port or
-socket, notifies and is gone.
+Ganeti never calls sd_notify. But the units are Type=notify: a start of the cluster returns when the cluster answers, and
+nodes must listen before the master asks for their votes. So the launching process becomes the daemon, and leaves a
+process behind that waits for the daemon's port or socket, notifies systemd, and ends.
 
-A master's daemon may end before it listens with Ganeti's "not master" (constants.EXIT_NOTMASTER).
-That is no failure, but systemd takes any end before the notification for one. So the launching process
-stays the main process of those few daemons, passes signals on, and ends as the daemon does.
+A daemon of the master may end before it listens, with Ganeti's "not master" (constants.EXIT_NOTMASTER). That is not a
+failure, but systemd takes any end before the notification for one. So the launching process stays the main process of
+those few daemons, passes signals on, and ends as the daemon does.
 
-A start of a cluster waits for one of these after the other, and most of what one costs is Python's own
-imports: so only what the interpreter has in it is imported.
+A start of a cluster waits for several of these, one after the other, and most of the cost of one is Python's own imports.
+So only modules that are part of the interpreter are imported.
 """
 
 from __future__ import annotations
@@ -39,12 +38,12 @@ MASTER_DAEMONS = ("ganeti-wconfd", "ganeti-luxid", "ganeti-rapi")
 
 
 def address_of(argv: Sequence[str]) -> str:
-    """Where the daemon is told to listen; the last -b counts."""
+    """Return the address on which the daemon will listen; the last -b counts."""
     return next((argv[at + 1] for at in range(len(argv) - 2, 0, -1) if argv[at] == "-b"), "")
 
 
 def _answers(daemon: str, rootdir: str, address: str) -> bool:
-    """Whether the daemon accepts what its clients will send."""
+    """Tell whether the daemon accepts requests."""
     name = daemon.removeprefix("ganeti-")
     for kind, ports in (("tcp", TCP_PORTS), ("udp", UDP_PORTS)):
         if name in ports:
@@ -55,7 +54,7 @@ def _answers(daemon: str, rootdir: str, address: str) -> bool:
         sock.connect(f"{rootdir}/var/run/ganeti/socket/{SOCKETS[daemon]}")
         if daemon != "ganeti-luxid":
             return True
-        # It listens before it has the job queue's lock, without which it ends.
+        # luxid listens before it has the job queue's lock, without which it ends.
         sock.sendall(LUXI_REQUEST)
         return sock.recv(1) == b"{"
     except OSError:
@@ -65,9 +64,9 @@ def _answers(daemon: str, rootdir: str, address: str) -> bool:
 
 
 def _may_have_address(address: str) -> bool:
-    """Wait for the cluster's address, which luxid brings up: that starts beside rapi. Not forever.
+    """Wait for the cluster's address, which luxid brings up while rapi starts; 20 seconds at most.
 
-    False when another rapi has it: that of the master, while this node still takes itself for it.
+    Return False when another rapi listens there: another node is the master, and this one does not know it yet.
     """
     tries = ADDRESS_TRIES
     while tries and not _is_here(address):
@@ -88,7 +87,7 @@ def _is_here(address: str) -> bool:
 
 
 def wait(argv: Sequence[str], pid: int) -> bool:
-    """Wait until the daemon answers (True) or its process is gone (False)."""
+    """Wait until the daemon answers (True) or its process has ended (False)."""
     daemon, address, rootdir = os.path.basename(argv[0]), address_of(argv), os.environ["GANETI_ROOTDIR"]
     ended = select.poll()
     try:
@@ -104,7 +103,7 @@ def wait(argv: Sequence[str], pid: int) -> bool:
 
 
 def tell(argv: Sequence[str], pid: int) -> int:
-    """Tell systemd when a daemon answers that runs already. Returns an exit status."""
+    """Tell systemd when a daemon that runs already answers. Return an exit status."""
     if not wait(argv, pid):
         return 1
     notify("READY=1")
@@ -113,7 +112,7 @@ def tell(argv: Sequence[str], pid: int) -> int:
 
 
 def _become(argv: Sequence[str]) -> NoReturn:
-    """Leave the watching process behind, not as our child, for the daemon reaps only its own."""
+    """Become the daemon. The waiting process is not its child, as the daemon reaps only its own children."""
     pid = os.getpid()
     middle = os.fork()
     if middle == 0:
@@ -127,7 +126,7 @@ def _become(argv: Sequence[str]) -> NoReturn:
 
 
 def _accompany(argv: Sequence[str]) -> int:
-    """Run the daemon to its end as our child. Returns its status."""
+    """Run the daemon as a child to its end. Return its exit status."""
     denied = argv[0].endswith("rapi") and not _may_have_address(address_of(argv))
     status = EXIT_NOTMASTER if denied else _run(argv)
     if status == EXIT_NOTMASTER:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """System calls that Python 3.11 has no function for.
 
-Imported at each start of a daemon and of a session: light, and the standard library only.
+Imported at each start of a daemon and of a session: the standard library only.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def unshare(flags: int) -> None:
 
 
 def setns(fd: int, what: str) -> None:
-    """Enter a namespace; `what` is for the error."""
+    """Enter a namespace. Raises OSError, with `what`."""
     _call("setns", fd, 0, what=what)
 
 
@@ -40,7 +40,7 @@ def mount(source: str, target: str, flags: int) -> None:
 
 
 def unmount(target: str) -> None:
-    """Also what is in use (umount2(2), MNT_DETACH)."""
+    """Unmount a place, even one that is in use (umount2(2), MNT_DETACH). Raises OSError."""
     _call("umount2", target.encode(), MNT_DETACH, what=target)
 
 

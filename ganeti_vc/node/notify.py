@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Telling systemd about a service (sd_notify(3)), by processes that end soon, too.
+"""Telling systemd about a service (sd_notify(3)), also by processes that end soon.
 
-systemd finds the unit of a message by the process that has sent it. When many processes end at the same time, it may
-have reaped that one before it comes to the message, which it then ignores ("Cannot find unit for notify message"):
-the service would never be ready. So who ends soon waits for systemd (`flush`), or sends in the name of the service's
-main process, which stays. The library sdnotify can do neither.
-Imported at each start of a daemon: light, and the standard library only.
+systemd finds the unit of a message by the process that has sent it. When many processes end at the same time, systemd may
+have reaped the sender before it reads the message. Then it ignores the message ("Cannot find unit for notify message"),
+and the service never becomes ready. So a process that ends soon waits for systemd (`flush`), or sends in the name of the
+service's main process, which stays. The library sdnotify can do neither; python3-systemd can, but takes longer to import
+than this module. Imported at each start of a daemon: the standard library only.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import sys
 
 
 def _send(data: bytes, kind: int, ancillary: bytes) -> None:
-    """To systemd, if it started us. Raises OSError."""
+    """Send a message to systemd, if it has started this process. Raises OSError."""
     path = os.environ.get("NOTIFY_SOCKET")
     if not path:
         return
@@ -34,7 +34,7 @@ def _words(*numbers: int) -> bytes:
 
 
 def notify(state: str, process: int = 0) -> None:
-    """Send a state, lines of the form KEY=VALUE; in the name of another process only as root. Raises OSError."""
+    """Send lines of the form KEY=VALUE, as root also in the name of another process. Raises OSError."""
     _send(
         state.encode(errors="replace"),
         _socket.SCM_CREDENTIALS,
@@ -43,7 +43,7 @@ def notify(state: str, process: int = 0) -> None:
 
 
 def barrier() -> int:
-    """A pipe that is closed at the other end when systemd has come to all that was sent before. Raises OSError."""
+    """Return a pipe whose other end systemd closes when it has processed everything sent so far. Raises OSError."""
     read, write = os.pipe()
     try:
         _send(b"BARRIER=1", _socket.SCM_RIGHTS, _words(write))
@@ -56,7 +56,7 @@ def barrier() -> int:
 
 
 def flush() -> None:
-    """Wait for that."""
+    """Wait until systemd has processed everything sent so far. Raises OSError."""
     read = barrier()
     closed = select.poll()
     closed.register(read)

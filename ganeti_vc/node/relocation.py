@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Ganeti's Python modules, imported once for a node that does not exist, and moved to one that does.
+"""Ganeti's Python modules, imported once with markers for a node, and moved to a real node in each forked child.
 
-Ganeti works out its paths as it is imported, from GANETI_ROOTDIR and GANETI_HOSTNAME (lib/pathutils.py,
-lib/vcluster.py). Imported with markers in their place, the modules are the same for all nodes, but
-for the values that hold a marker. `Places` lists those once, `move` rewrites them in a forked
-child, and `leftovers` looks through everything the garbage collector knows for one that was missed.
+Ganeti builds its paths as it is imported, from GANETI_ROOTDIR and GANETI_HOSTNAME (lib/pathutils.py, lib/vcluster.py). With
+markers in these variables, the modules are the same for all nodes, except for the values that hold a marker. `Places`
+lists those once, `move` rewrites them in a forked child, and `leftovers` searches everything that the garbage collector
+knows for a value that was missed.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _DEPTH = 8
 
 
 def marked_environment() -> dict[str, str]:
-    """Ganeti's two variables for the import."""
+    """Return Ganeti's two variables for the import."""
     return {"GANETI_ROOTDIR": f"{BASE}/{NODE}", "GANETI_HOSTNAME": NODE}
 
 
@@ -46,7 +46,7 @@ def _marked(value: object, depth: int = 0) -> bool:
 
 
 class Places:
-    """Where modules hold a marker: pairs of an owner and the way to its value."""
+    """The places where modules hold a marker: an owner, and the way to its value."""
 
     def __init__(self, package: str) -> None:
         self._found: list[tuple[str, Any, Any]] = []
@@ -104,7 +104,7 @@ class Places:
             self._function(contents)
 
     def move(self, rootdir: str) -> None:
-        """Rewrite every place for the node with this directory. Only once in a process."""
+        """Rewrite every place for the node with this directory. Call it only once in a process."""
         base, node = os.path.split(rootdir)
         for kind, owner, key in self._found:
             if kind == "item":
@@ -115,7 +115,7 @@ class Places:
 
 
 def _moved(value: Any, base: str, node: str) -> Any:
-    """The value without markers. Lists, sets and dictionaries stay the same object, as others may hold them."""
+    """Return the value without markers. Lists, sets and dictionaries stay the same objects, as others may hold them."""
     if isinstance(value, str):
         return value.replace(BASE, base).replace(NODE, node)
     if isinstance(value, dict):
@@ -135,7 +135,7 @@ def _moved(value: Any, base: str, node: str) -> Any:
 
 
 def leftovers() -> list[str]:
-    """Texts that still hold a marker, in anything the garbage collector reaches, but for the markers themselves."""
+    """Return the texts that still hold a marker, in everything that the garbage collector reaches."""
     found: list[str] = []
     tracked = gc.get_objects()
     own = {id(found), id(tracked)}

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""A node's view of the machine: being on a node, as far as files, figures and the host name go.
+"""A node's view of the machine: its own files, figures and host name.
 
-Ganeti virtualises only part of its paths by GANETI_ROOTDIR; the others, and the figures of /proc,
-would be the same on all nodes. So the daemons that act on the machine, and every session on a node
-(ssh, exec, shell, cmd), live in a mount namespace in which the standard places are the node's own:
+Ganeti prefixes only some of its paths with GANETI_ROOTDIR. The others, and the figures of /proc, would be the same on all
+nodes. So the daemons that act on the machine, and every session on a node (ssh, exec, shell, cmd), run in a mount
+namespace in which the usual places are the node's own:
 
   /srv, /var/lib/ganeti, /var/log/ganeti, /run/ganeti, /etc/ganeti, /etc/default/ganeti, /etc/lvm
                         those below the node directory
@@ -13,9 +13,9 @@ would be the same on all nodes. So the daemons that act on the machine, and ever
                         the node's own: the master sends its own path there (backend.py,
                         _GetImportExportIoCommand), and Ganeti follows symbolic links
 
-and in a UTS namespace with the node's name. `reboot` and its like act on the node
-(tools/replaced/node-systemctl), and the capability to do otherwise is dropped. noded makes them; who comes later joins noded's.
-Imported at each start of a daemon and of a session: light, and the standard library only.
+and in a UTS namespace with the node's name. `reboot`, `poweroff` and similar commands act on the node
+(tools/replaced/node-systemctl), and the capability to reboot the machine is dropped. noded's start makes these namespaces;
+every later process joins noded's. Imported at each start of a daemon and of a session: the standard library only.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ from collections.abc import Iterator
 from ganeti_vc.base.constants import LIB_DIR, MACHINE_DIR, REGISTRY_DIR
 from ganeti_vc.node import libc
 
+#: Programs that a node sees replaced; tools/replaced/node-NAME says why. The machine's own are mounted in MACHINE_DIR, not
+#: on files of a package: the kernel takes away what is mounted on a file that dpkg replaces.
 REPLACED = {
     "systemctl": "/usr/bin/systemctl",
     "socat": "/usr/bin/socat",
@@ -38,11 +40,11 @@ REPLACED = {
 }
 SYSRQ = "/proc/sysrq-trigger"
 
-#: Read-only on a node, which must not take the machine down: `gnt-node powercycle` of a fake node writes to
-#: the first one and else calls reboot(2). As ProtectKernelTunables= has it, which would need a seccomp filter.
+#: Read-only on a node, which must not take the machine down: `gnt-node powercycle` with the fake hypervisor writes to the
+#: first one, and otherwise calls reboot(2). The same places as of ProtectKernelTunables=, which needs a seccomp filter.
 TUNABLES = (SYSRQ, "/proc/sys", "/proc/irq", "/proc/fs", "/proc/acpi", "/proc/mtrr", "/sys")
 
-#: Below the node directory, and where it shows. What the machine lacks is left out.
+#: Places below the node directory, and where the node sees them. What the machine lacks is left out.
 DIRECTORIES = (
     ("srv", "/srv"),
     ("boot", "/boot"),
@@ -55,30 +57,30 @@ DIRECTORIES = (
     ("proc/meminfo", "/proc/meminfo"),
     ("proc/cpuinfo", "/proc/cpuinfo"),
 )
-#: With more nodes than this, only exports of master candidates are redirected: a mount each.
+#: With more nodes than this, only exports of master candidates are redirected, as each takes a mount.
 MANY_NODES = 64
 
 _CAP_SYS_BOOT = 22
 
 
 def _bind(source: str, target: str) -> None:
-    """With all that is mounted below, such as a node's own disk."""
+    """Bind a place with everything mounted below it, such as a node's own disk."""
     libc.mount(source, target, libc.MS_BIND | libc.MS_REC)
 
 
 def rootdir_of(node: str) -> str:
-    """The node directory. Raises FileNotFoundError when the node is not set up."""
+    """Return the node directory. Raises FileNotFoundError when the node is not set up."""
     return os.readlink(f"{REGISTRY_DIR}/{node}")
 
 
 def environment(node: str) -> dict[str, str]:
-    """Ganeti's two variables (lib/vcluster.py); and a place for temporary files that `gnt-cluster copyfile` takes."""
+    """Return Ganeti's two variables (lib/vcluster.py), and a place for temporary files that `gnt-cluster copyfile` accepts."""
     rootdir = rootdir_of(node)
     return {"GANETI_ROOTDIR": rootdir, "GANETI_HOSTNAME": node, "TMPDIR": f"{rootdir}/tmp"}
 
 
 def noded_pid(node: str) -> int:
-    """The node's noded, 0 when it does not run. What the file says is held against the control group."""
+    """Return the pid of the node's noded, 0 when it does not run. Its control group proves that the file is right."""
     with contextlib.suppress(OSError, ValueError):
         with open(f"{rootdir_of(node)}/var/run/ganeti/ganeti-noded.pid") as stream:
             pid = int(stream.read())
@@ -89,7 +91,7 @@ def noded_pid(node: str) -> int:
 
 
 def is_on(node: str) -> bool:
-    """Whether the node has power, as tools/nodes/oob has it. Most have a noded that runs: then systemd is not asked."""
+    """Tell whether the node has power, as tools/nodes/oob does. If noded runs, systemd need not be asked."""
     systemctl = (
         REPLACED["systemctl"],
         "is-active",
@@ -101,23 +103,23 @@ def is_on(node: str) -> bool:
 
 
 def processes(node: str) -> list[int]:
-    """All that have a view of the node, noded's or one of their own."""
+    """Return the pids of all processes with a view of the node, noded's or one of their own."""
     place = os.stat(f"{rootdir_of(node)}/etc/ganeti")  # not hidden in the view of another node
 
     def is_on_node(pid: str) -> bool:
-        with contextlib.suppress(OSError):  # it has ended, or is none of ours
+        with contextlib.suppress(OSError):  # it has ended, or is not ours
             return os.path.samestat(place, os.stat(f"/proc/{pid}/root/etc/ganeti"))
         return False
 
-    if is_on_node("1"):  # somebody has put the node in the machine's own place: then all would be
+    if is_on_node("1"):  # the node is mounted at the machine's own places: then every process would be on it
         return []
     return [int(pid) for pid in os.listdir("/proc") if pid.isdecimal() and is_on_node(pid)]
 
 
 def enter(node: str) -> None:
-    """Move this process (it must have one thread) into a node's view; its working directory stays.
+    """Move this process, which must have one thread, into a node's view. Its working directory stays.
 
-    Raises OSError; FileNotFoundError when the node is not set up on this machine now.
+    Raises OSError; FileNotFoundError when the node is not set up.
     """
     here = os.getcwd()
     pid = noded_pid(node)
@@ -130,7 +132,7 @@ def enter(node: str) -> None:
 
 
 def share(node: str) -> None:
-    """Move a daemon into the view that noded has made. One whose unit has mounts of its own keeps them, in a new view."""
+    """Move a daemon into the view of noded. A daemon whose unit has mounts of its own keeps them, in a new view."""
     if os.path.samefile("/proc/self/ns/mnt", "/proc/1/ns/mnt"):
         enter(node)
     else:
@@ -138,14 +140,14 @@ def share(node: str) -> None:
 
 
 def leave() -> None:
-    """Back to the machine's own view, if this process is on a node."""
+    """Move this process back to the machine's own view, if it is on a node."""
     if socket.gethostname() == os.environ.get("GANETI_HOSTNAME") and _join(1):
         with contextlib.suppress(OSError):
             os.chdir(os.environ.get("PWD", "/"))
 
 
 def _join(pid: int) -> bool:
-    """Enter the namespaces of a process; False when it is gone."""
+    """Enter the namespaces of a process. Return False when it has ended."""
     try:
         fds = [os.open(f"/proc/{pid}/ns/{name}", os.O_RDONLY | os.O_CLOEXEC) for name in ("uts", "mnt")]
     except FileNotFoundError:
@@ -158,16 +160,16 @@ def _join(pid: int) -> bool:
 
 
 def _drop_boot() -> None:
-    """Nothing this process starts can reboot the machine."""
+    """Keep this process, and all that it starts, from rebooting the machine."""
     libc.prctl(libc.PR_CAPBSET_DROP, _CAP_SYS_BOOT)
 
 
 def make(node: str) -> None:
-    """Give this process a new view of the machine, that of a node."""
+    """Give this process a new view of the machine, that of a node. Raises OSError."""
     rootdir = rootdir_of(node)
     _prepare(rootdir)
     libc.unshare(libc.CLONE_NEWNS | libc.CLONE_NEWUTS)
-    # What the machine mounts later shows here; what is mounted here shows nowhere else.
+    # Later mounts of the machine appear here; mounts made here appear nowhere else.
     libc.mount("", "/", libc.MS_SLAVE | libc.MS_REC)
     socket.sethostname(node)
     _drop_boot()
@@ -199,7 +201,10 @@ def _replace(name: str, program: str) -> None:
 
 
 def renew(node: str) -> None:
-    """Replace the programs anew in the view of a node that runs, and move this process there: a package has brought others."""
+    """Mount the replaced programs again in the view of a node that runs, after a package has brought others.
+
+    This process moves to that view. Raises OSError.
+    """
     pid = noded_pid(node)
     if not pid or os.path.samefile(f"/proc/{pid}/ns/mnt", "/proc/1/ns/mnt") or not _join(pid):
         return
@@ -212,14 +217,14 @@ def renew(node: str) -> None:
 
 
 def _prepare(rootdir: str) -> None:
-    """What Ganeti removes with a node or changes with its version, and the view needs."""
+    """Make what the view needs, and Ganeti removes with a node or changes with its version."""
     os.makedirs(f"{rootdir}/var/lib/ganeti/export", mode=0o750, exist_ok=True)
     os.makedirs(f"{rootdir}/var/lib/.elsewhere", exist_ok=True)
     os.makedirs(f"{rootdir}/tmp", exist_ok=True)
     os.chmod(f"{rootdir}/tmp", 0o1777)
     _link(f"{rootdir}/var/lib/ganeti/export", f"{rootdir}/var/lib/.elsewhere/export")
     for name in ("lib", "share"):
-        # Ganeti's own links to its version: `gnt-node add` makes them on some nodes only.
+        # Ganeti's own links to its version, which `gnt-node add` makes on some nodes only.
         if not os.path.exists(f"{rootdir}/etc/ganeti/{name}"):
             _link(os.readlink(f"/etc/ganeti/{name}"), f"{rootdir}/etc/ganeti/{name}")
 
@@ -233,7 +238,7 @@ def _link(target: str, path: str) -> None:
 
 
 def _others(rootdir: str) -> Iterator[str]:
-    """Directories of the cluster's other nodes; of many, only of those that may become the master."""
+    """Yield the directories of the cluster's other nodes; of many nodes, only of those that may become the master."""
     cluster, own = os.path.split(rootdir)
     names = [name for name in os.listdir(cluster) if os.path.isdir(f"{cluster}/{name}/var/lib/ganeti")]
     if len(names) > MANY_NODES:

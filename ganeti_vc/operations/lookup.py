@@ -11,24 +11,27 @@ from ganeti_vc.reconcile import pacing
 
 
 def undeclared() -> list[ClusterId]:
-    """Clusters that have data, but no configuration file any more."""
-    found = (ClusterId(path.name) for path in sorted(names.STATE_DIR.glob("[!.]*")) if path.is_dir())
-    return [cluster for cluster in found if not config_files.exists(cluster)]
+    """Return the clusters that have data, but no configuration file any more."""
+    clusters = (ClusterId(path.name) for path in sorted(names.STATE_DIR.glob("[!.]*")) if path.is_dir())
+    return [cluster for cluster in clusters if not config_files.exists(cluster)]
 
 
 def all_nodes() -> list[NodeId]:
-    """All nodes of all clusters; of one whose file cannot be read, those systemd has."""
-    found = []
+    """Return all nodes of all clusters; of a cluster whose file cannot be read, those that systemd knows."""
+    nodes: list[NodeId] = []
     for cluster in config_files.declared():
         try:
-            found += [node.id for node in config_files.load_present(cluster).nodes]
+            nodes += [node.id for node in config_files.load_present(cluster).nodes]
         except VclusterError:
-            found += pacing.members(cluster)  # `status` and `list` say what is wrong with the file
-    return found
+            nodes += pacing.members(cluster)  # `status` and `list` say what is wrong with the file
+    return nodes
 
 
 def find_node(name: str, cluster: ClusterId | None = None) -> NodeId:
-    """The node with this name, or the only one whose name begins with it and a dot; of `cluster` if it has one."""
+    """Return the node of this name, or the only one whose name begins with it and a dot; preferably one of `cluster`.
+
+    Raises VclusterError.
+    """
     nodes = all_nodes()
     exact = [node for node in nodes if node.name == name]
     short = [node for node in nodes if node.name.startswith(f"{name}.")]
@@ -42,7 +45,10 @@ def find_node(name: str, cluster: ClusterId | None = None) -> NodeId:
 
 
 def default_cluster(name: str | None) -> ClusterId:
-    """The cluster meant by a command: the one named, or `default`. Never another, even if it is the only one there is."""
+    """Return the cluster that a command means: the one named, or `default`; no other, even if it is the only one.
+
+    Raises VclusterError.
+    """
     if name is not None and not names.is_cluster_id(name):
         raise VclusterError(f"{name!r} cannot name a cluster", "use small letters, digits and '-', at most 32")
     return ClusterId("default" if name is None else name)

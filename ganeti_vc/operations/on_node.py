@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""exec, shell and logs: being on a node."""
+"""exec, shell and logs: commands on nodes, and nodes' journals."""
 
 from __future__ import annotations
 
@@ -20,11 +20,14 @@ _RANGE = re.compile(r"(?P<head>[^\[\]]*)\[(?P<low>[0-9]+)-(?P<high>[0-9]+)\](?P<
 
 
 def expand(pattern: str) -> list[str]:
-    """``node[1-3].example`` is node1.example, node2.example, node3.example; other words are themselves."""
+    """Return the names of ``node[1-3].example``: node1.example, node2.example, node3.example. Other words stay.
+
+    Raises UsageError.
+    """
     match = _RANGE.fullmatch(pattern)
     if not match:
         if "[" in pattern or "]" in pattern:
-            raise UsageError(f"{pattern!r} is no range of nodes", "write node[1-5]")
+            raise UsageError(f"{pattern!r} is not a range of nodes", "write node[1-5]")
         return [pattern]
     low, high = int(match["low"]), int(match["high"])
     if low > high:
@@ -33,8 +36,11 @@ def expand(pattern: str) -> list[str]:
 
 
 def select(patterns: Sequence[str], cluster: ClusterId) -> list[NodeId]:
-    """The nodes that patterns name, each once, in the order given. `all` and `master` are those of `cluster`."""
-    found: list[NodeId] = []
+    """Return the nodes that patterns name, each once, in this order. `all` and `master` are those of `cluster`.
+
+    Raises VclusterError.
+    """
+    selected: list[NodeId] = []
     for pattern in patterns:
         if pattern in ("all", "master"):
             nodes = [node.id for node in config_files.load_present(cluster).nodes]
@@ -44,21 +50,21 @@ def select(patterns: Sequence[str], cluster: ClusterId) -> list[NodeId]:
                     raise VclusterError(f"the cluster {cluster.name} has no master: it is not initialised",
                                         f"gnt-vcluster up {cluster.name}")  # fmt: skip
                 nodes = [master]
-            found += nodes
+            selected += nodes
         else:
-            found += [find_node(name, cluster) for name in expand(pattern)]
-    return list(dict.fromkeys(found))
+            selected += [find_node(name, cluster) for name in expand(pattern)]
+    return list(dict.fromkeys(selected))
 
 
 def environment(node: NodeId) -> dict[str, str]:
-    """The caller's environment, with a path that finds Ganeti, on this node."""
+    """Return the caller's environment with the node's variables, and with a PATH that finds Ganeti."""
     path = os.environ.get("PATH", "")
     wanted = [part for part in BASE_ENVIRONMENT["PATH"].split(":") if part not in path.split(":")]
     return {**os.environ, "PATH": ":".join([*filter(None, [path]), *wanted]), **view.environment(node.name)}
 
 
 def check_up(*nodes: NodeId) -> None:
-    """Raises VclusterError unless all are set up and have power: what is off does not answer (as in tools/services/ssh-entry)."""
+    """Raise VclusterError unless all nodes are set up and have power. Nodes without power do not answer, by ssh neither."""
     for node in nodes:
         if not node.registry_link.is_symlink():
             raise VclusterError(f"{node.name} is not set up on this machine now",
@@ -69,7 +75,7 @@ def check_up(*nodes: NodeId) -> None:
 
 
 def replace(node: NodeId, argv: Sequence[str]) -> int:
-    """Become a command on a node that is up. Returns only when it cannot be run."""
+    """Become a command on a node that is up. Raises CannotRun."""
     view.enter(node.name)
     try:
         os.execvpe(argv[0], list(argv), environment(node))
@@ -78,12 +84,13 @@ def replace(node: NodeId, argv: Sequence[str]) -> int:
 
 
 def run_captured(node: NodeId, argv: Sequence[str]) -> subprocess.CompletedProcess[str]:
+    """Run a command on a node that is up, and return its status and output."""
     return subprocess.run([*node.enter, *argv], env=environment(node),
                           stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace")  # fmt: skip
 
 
 def shell(node: NodeId) -> int:
-    """An interactive shell on a node, in its directory, with its name in the prompt."""
+    """Become a shell on a node, in its directory, with its name in the prompt. Raises VclusterError."""
     check_up(node)
     os.chdir(node.rootdir)
     return replace(node, ["bash", "--rcfile", str(names.LIB_DIR / "shell-rc")])

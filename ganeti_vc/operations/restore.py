@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""snapshot restore: a cluster as it was, whatever has become of it since.
+"""snapshot restore: make a cluster what it was.
 
-All that takes its time, and all that can be refused, comes before the cluster is stopped. Interrupted at any
-point, the same command may be repeated: see ganeti_vc/machine/exchange.py.
+What takes long, and what can be refused, comes before the cluster is stopped. After an interruption the same command may
+be repeated: see ganeti_vc/machine/exchange.py.
 """
 
 from __future__ import annotations
@@ -17,38 +17,38 @@ from ganeti_vc.machine import config_files, exchange, freezer, ganeti, snapshots
 from ganeti_vc.machine.exchange import Journal
 from ganeti_vc.machine.snapshots import About, Snapshot
 from ganeti_vc.machine.systemd import Systemd, connect
-from ganeti_vc.model import config, names
-from ganeti_vc.model.config import ClusterConfig
+from ganeti_vc.model import names
+from ganeti_vc.model.config import ClusterConfig, check_against, parse
 from ganeti_vc.model.names import ClusterId, SnapshotId
 from ganeti_vc.operations import bring_up, save
 from ganeti_vc.reconcile import apply, locking, observe, plan, refusals
 
 
 def check(snapshot: SnapshotId) -> tuple[Snapshot, ClusterConfig]:
-    """Whether this machine can take the snapshot now. Raises VclusterError that says what is in the way."""
-    found, cluster = snapshots.load(snapshot), snapshot.cluster
-    if found.about.ganeti != ganeti.version():
-        raise VclusterError(f"the snapshot {snapshot.name} is one of Ganeti {found.about.ganeti}, and installed is "
+    """Return the snapshot and its configuration. Raises VclusterError that says what is in the way."""
+    saved, cluster = snapshots.load(snapshot), snapshot.cluster
+    if saved.about.ganeti != ganeti.version():
+        raise VclusterError(f"the snapshot {snapshot.name} is one of Ganeti {saved.about.ganeti}, and installed is "
                             f"{ganeti.version()}", "install that version again")  # fmt: skip
-    made = config.parse(cluster, found.config.read_text(), source=found.config)
-    # The other clusters that can be read: a broken neighbour is its own problem.
-    config.check_against(made, [one for other, one in config_files.read_configs()[0].items() if other != cluster])
-    # What the nodes have on their disks now is going to be replaced.
-    refusals.check_host(made, replace(observe.observe({}), disks={}, volumes={}))
-    return found, made
+    config = parse(cluster, saved.config.read_text(), source=saved.config)
+    # Other clusters whose files cannot be read do not matter here.
+    check_against(config, [one for other, one in config_files.read_configs()[0].items() if other != cluster])
+    # The present disks do not count, as they will be replaced.
+    refusals.check_host(config, replace(observe.observe({}), disks={}, volumes={}))
+    return saved, config
 
 
 def _describe_old(cluster: ClusterId, keep: str) -> About:
-    """What is known of the present state, which is to become the snapshot `keep`."""
+    """Describe the present state, which becomes the snapshot `keep`. Raises VclusterError."""
     if not (config_files.exists(cluster) and cluster.directory.is_dir()):
         raise VclusterError(f"the cluster {cluster.name} has nothing to keep", "leave --keep out")
-    made = save.check(cluster.snapshot(keep))
-    state = "running" if freezer.running(save.members(made)) else "stopped"
-    return save.describe(made, state, cluster.directory)
+    config = save.check(cluster.snapshot(keep))
+    state = "running" if freezer.running(save.members(config)) else "stopped"
+    return save.describe(config, state, cluster.directory)
 
 
 def dry_run(snapshot: SnapshotId, keep: str, start: bool) -> list[str]:
-    """What `restore` would do, a line each."""
+    """Return what `restore` would do, a line each."""
     cluster = snapshot.cluster
     check(snapshot)
     if keep:
@@ -65,9 +65,10 @@ def dry_run(snapshot: SnapshotId, keep: str, start: bool) -> list[str]:
 def restore(
     snapshot: SnapshotId, keep: str, start: bool, progress: Progress, first: Callable[[], None] = lambda: None
 ) -> bring_up.Outcome:
-    """Make a cluster what it was. `keep`: the name of a snapshot that its present state becomes; may be empty.
+    """Make a cluster what it was. `keep`: the name of the snapshot that its present state becomes; may be empty.
 
-    `first` is called when nobody else changes clusters any more, before anything is changed, and may refuse.
+    `first` is called when no other command changes clusters any more, before anything is changed; it may raise. Raises
+    VclusterError.
     """
     ganeti.check_installed()
     cluster, journal = snapshot.cluster, Journal(snapshot.name, keep)
@@ -79,30 +80,30 @@ def restore(
                 exchange.finish_interrupted(all_of_them=True)
         if resumed:
             progress.say(f"going on with the restore that was interrupted: {keep} has the state before it")
-            made = config_files.load(cluster)
+            config = config_files.load(cluster)
         else:
-            made = _exchange(snapshot, journal, systemd, progress)
+            config = _exchange(snapshot, journal, systemd, progress)
         bring_up.adopt(cluster)
         changes = [f"restore {snapshot.name}", *([f"keep the state before as {keep}"] if keep else [])]
-        again = bring_up.BringUp(made, systemd, progress, changes)
+        again = bring_up.BringUp(config, systemd, progress, changes)
         outcome = again.surroundings_and_start() if start else again.surroundings()
         exchange.end(cluster)
         return outcome
 
 
 def _exchange(snapshot: SnapshotId, journal: Journal, systemd: Systemd, progress: Progress) -> ClusterConfig:
-    """Stop the cluster and put the snapshot in its place. Returns its configuration."""
+    """Stop the cluster and put the snapshot in its place. Return the configuration."""
     cluster = snapshot.cluster
-    found, made = check(snapshot)
+    saved, config = check(snapshot)
     old = _describe_old(cluster, journal.keep) if journal.keep else None
-    snapshots.check_space(snapshots.size(found.data))
+    snapshots.check_space(snapshots.size(saved.data))
     with progress.step("copying the snapshot"):
         try:
-            exchange.prepare(found, journal, old)
+            exchange.prepare(saved, journal, old)
         except BaseException:
             exchange.end(cluster)
             raise
     with progress.step("stopping and replacing the nodes"), locks.lock(names.STATE_DIR):
         apply.apply_all(plan.stopped(cluster, observe.observe({})), systemd)
         exchange.exchange(cluster)
-    return made
+    return config

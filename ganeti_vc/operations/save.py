@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """snapshot save: a copy of a cluster, which may run on meanwhile.
 
-The nodes of a cluster that runs stand still while their files are copied (ganeti_vc/machine/freezer.py); to the copy
-that is a power cut of all nodes at once. Ganeti takes one well, but for a job that it cuts short.
+The nodes of a running cluster stand still while their files are copied (ganeti_vc/machine/freezer.py). A start from the
+copy is like a start after a power cut of all nodes at once. Ganeti survives that, except for a job that runs.
 """
 
 from __future__ import annotations
@@ -34,32 +34,32 @@ class Saved:
 
 
 def check(snapshot: SnapshotId) -> ClusterConfig:
-    """Whether a snapshot of this name can be made. Raises VclusterError."""
+    """Return the configuration of the cluster. Raises VclusterError when no snapshot of this name can be config."""
     cluster = snapshot.cluster
-    made = config_files.load_present(cluster)
+    config = config_files.load_present(cluster)
     snapshots.check_new(snapshot)
     if not cluster.directory.is_dir():
         raise VclusterError(
             f"the cluster {cluster.name} has nothing to save yet", f"first: gnt-vcluster up {cluster.name}"
         )
-    if any(node.volume_group for node in made.nodes):
+    if any(node.volume_group for node in config.nodes):
         raise VclusterError(f"the cluster {cluster.name} has volume groups, of which there are no snapshots",
                             "take clusters whose [nodes] volume_group is empty")  # fmt: skip
-    return made
+    return config
 
 
 def _check_jobs(master: NodeId | None, finished: set[str], live: bool) -> str | None:
-    """The job that is not finished, if there is one; raises VclusterError unless the user wants it so."""
+    """Return a job that has not ended, if there is one. Raises VclusterError for it unless `live`."""
     job = ganeti_files.unfinished_job(master, finished) if master else None
     if job and not live:
-        raise VclusterError(f"the job {job} is running", "wait for its end, or say --live: then the snapshot has it "
+        raise VclusterError(f"the job {job} is running", "wait for its end, or add --live: then the snapshot has it "
                             "as after a power cut")  # fmt: skip
     return job
 
 
-def members(made: ClusterConfig) -> list[NodeId]:
-    """All nodes that may run, be they declared any more or not."""
-    return sorted({node.id for node in made.nodes} | set(pacing.members(made.id)))
+def members(config: ClusterConfig) -> list[NodeId]:
+    """Return all nodes that may run, whether still declared or not."""
+    return sorted({node.id for node in config.nodes} | set(pacing.members(config.id)))
 
 
 def dry_run(snapshot: SnapshotId) -> list[str]:
@@ -76,14 +76,14 @@ def save(snapshot: SnapshotId, live: bool, progress: Progress) -> Saved:
     cluster = snapshot.cluster
     with locking.exclusive(progress.say):
         snapshots.clean()
-        made = check(snapshot)
-        nodes = members(made)
+        config = check(snapshot)
+        nodes = members(config)
         master, finished = ganeti_files.master_of(nodes), set[str]()
         _check_jobs(master, finished, live)
         snapshots.check_space(snapshots.size(cluster.directory))
         with snapshots.making(snapshot) as partial, contextlib.ExitStack() as stack:
             shutil.copy(cluster.config_file, partial / CONFIG)
-            # The manager changes nothing meanwhile.
+            # With this lock the manager changes nothing meanwhile.
             stack.enter_context(locks.lock(names.STATE_DIR))
             running = freezer.running(nodes)
             stack.enter_context(
@@ -96,18 +96,18 @@ def save(snapshot: SnapshotId, live: bool, progress: Progress) -> Saved:
                 _check_still(running, nodes)
             stood_still = time.monotonic() - begin if running else 0.0
             stack.close()
-            about = describe(made, "live" if job else "running" if running else "stopped", partial)
+            about = describe(config, "live" if job else "running" if running else "stopped", partial)
             files.write(partial / ABOUT, about.to_json())
         return Saved(Snapshot(snapshot, about), stood_still)
 
 
 def _check_still(before: Sequence[NodeId], nodes: Sequence[NodeId]) -> None:
-    """Raises VclusterError when a node was started that had nothing to freeze."""
+    """Raise VclusterError when a node has started that had nothing to freeze before."""
     started = set(freezer.running(nodes)) - set(before)
     if started:
         raise VclusterError(f"{min(started).name} was started while it was copied", "repeat the command")
 
 
-def describe(made: ClusterConfig, state: str, directory: Path) -> About:
-    """What is to be known of a snapshot of this cluster, whose files are in `directory`."""
-    return About(round(time.time(), 3), len(made.nodes), state, ganeti.version(), snapshots.size(directory))
+def describe(config: ClusterConfig, state: str, directory: Path) -> About:
+    """Describe a snapshot of this cluster, whose files are in `directory`."""
+    return About(round(time.time(), 3), len(config.nodes), state, ganeti.version(), snapshots.size(directory))

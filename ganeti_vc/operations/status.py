@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""What is there and how it does: read from Ganeti's files and from systemd, asking no daemon."""
+"""The state of clusters and nodes, from Ganeti's files and from systemd. No daemon is asked."""
 
 from __future__ import annotations
 
@@ -35,20 +35,22 @@ CLUSTER_FIELDS = {
 
 @dataclass(frozen=True)
 class NodeStatus:
+    """A line of `gnt-vcluster status`."""
+
     node: str
     address: str
     role: str  #: Ganeti's word: master, candidate, regular, offline; or "none": in no Ganeti cluster
     state: str  #: running, degraded, stopped
     daemons: list[str]
     missing: list[str]  #: daemons that ought to run and do not; "address" when no device carries it
-    memory: int  #: bytes that are the node's own (shared pages shared out)
+    memory: int  #: bytes, with the node's part of each shared page
 
     def row(self) -> dict[str, object]:
         return {**vars(self), "memory": f"{self.memory / 2**20:.0f}M" if self.memory else ""}
 
 
 def roles(nodes: Iterable[NodeId], master: NodeId | None) -> dict[str, str]:
-    """Role by node name, as the master's ssconf files have it."""
+    """Return the role of each node, by the master's ssconf files."""
     if master is None:
         return {node.name: "none" for node in nodes}
     known = set((ganeti_files.ssconf(master, "node_list") or "").split())
@@ -68,17 +70,18 @@ def roles(nodes: Iterable[NodeId], master: NodeId | None) -> dict[str, str]:
 
 
 def memory_of(node: NodeId) -> int:
-    """Proportional memory of a node's processes in bytes (smaps_rollup: shared pages are shared out)."""
+    """Return the bytes of a node's processes, with their part of each shared page (smaps_rollup, Pss)."""
     return sum(cgroups.memory(pid).get("Pss", 0) for _, pid in cgroups.processes(node.control_group))
 
 
-def node_statuses(made: ClusterConfig, systemd: Systemd, memory: bool = True) -> list[NodeStatus]:
+def node_statuses(config: ClusterConfig, systemd: Systemd, memory: bool = True) -> list[NodeStatus]:
+    """Return the state of each node. `memory`: measure that as well, which takes longer."""
     active = {unit.name for unit in systemd.list_units("ganeti-*@*") if unit.active == "active"}
-    master = ganeti_files.master_of(node.id for node in made.nodes)
-    role = roles((node.id for node in made.nodes), master)
+    master = ganeti_files.master_of(node.id for node in config.nodes)
+    role = roles((node.id for node in config.nodes), master)
     addresses = network.addresses()
     found = []
-    for node in made.nodes:
+    for node in config.nodes:
         running = [daemon.name for daemon in DAEMONS if node.id.service(daemon.name) in active]
         expected = ganeti_files.expected_units(node.id, master)
         missing = [daemon.name for daemon in DAEMONS
@@ -95,29 +98,29 @@ def node_statuses(made: ClusterConfig, systemd: Systemd, memory: bool = True) ->
 
 
 def cluster_state(nodes: Sequence[NodeStatus]) -> str:
-    """The state all nodes have; "degraded" where they differ, or where some have not joined the others."""
+    """Return the state that all nodes have; "degraded" if they differ, or if some are not in the Ganeti cluster."""
     states, joined = {node.state for node in nodes}, {node.role != "none" for node in nodes}
     return states.pop() if len(states) == 1 and len(joined) == 1 else "degraded"
 
 
 def cluster_rows(systemd: Systemd) -> list[dict[str, object]]:
-    """A row per cluster that is declared or has data; one that cannot be used says why."""
+    """Return a row for each cluster that is declared or has data. The row of one that cannot be used says why."""
     rows: list[dict[str, object]] = []
     nothing: dict[str, object] = dict.fromkeys(CLUSTER_FIELDS)
     for cluster in config_files.declared():
         row = {**nothing, "cluster": cluster.name}
         try:
-            made = config_files.load_present(cluster)
+            config = config_files.load_present(cluster)
         except VclusterError as err:
             row |= {"state": "invalid", "error": str(err)}
         else:
-            master = ganeti_files.master_of(node.id for node in made.nodes)
+            master = ganeti_files.master_of(node.id for node in config.nodes)
             row |= {
-                "name": made.name,
-                "nodes": len(made.nodes),
-                "network": str(made.network),
+                "name": config.name,
+                "nodes": len(config.nodes),
+                "network": str(config.network),
                 "master": master.name if master else None,
-                "state": cluster_state(node_statuses(made, systemd, memory=False)),
+                "state": cluster_state(node_statuses(config, systemd, memory=False)),
             }
         rows.append(row)
     rows += [{**nothing, "cluster": name, "state": "invalid", "error": str(err)}

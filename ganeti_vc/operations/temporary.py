@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""gnt-vcluster run: a cluster for one command, gone when that has ended, however it ends.
+"""gnt-vcluster run: a temporary cluster for one command, removed however the command ends.
 
-Each has a file in names.RUNS_DIR, made before anything else and removed after everything else, with a lock
-on it that lasts as long as the process. So the next `run` can tell what one that was killed has left.
+Each has a file in names.RUNS_DIR, which is made first and removed last. The process has a lock on it as long as it lives.
+So the next `run` finds the clusters of processes that were killed.
 """
 
 from __future__ import annotations
@@ -27,22 +27,22 @@ from ganeti_vc.model.options import UpOptions
 from ganeti_vc.operations import bring_up, destroy, on_node, restore
 from ganeti_vc.reconcile import locking
 
-#: What the command has in its environment: the name of its cluster.
+#: The variable in the command's environment with the name of its cluster.
 VARIABLE = "GANETI_VCLUSTER_NAME"
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Claim:
-    """That a cluster is ours to throw away."""
+    """Marks a cluster as temporary and owned by this process."""
 
     def __init__(self, cluster: ClusterId) -> None:
         self.cluster = cluster
         self._fd: int | None = None
 
     def take(self) -> None:
-        """To be called when nobody else changes clusters (locking.exclusive).
+        """Claim the cluster. Call it with the lock of locking.exclusive.
 
-        Raises VclusterError when the cluster exists, or is another's to throw away.
+        Raises VclusterError when the cluster exists, or another process has claimed it.
         """
         if destroy.exists(self.cluster):
             raise VclusterError(f"the cluster {self.cluster.name} exists, and the names in its snapshots are its own",
@@ -69,13 +69,13 @@ class Claim:
 
 
 def clean(progress: Progress) -> None:
-    """Destroy the clusters of those who were killed."""
-    with locking.exclusive(progress.say):  # one that is being made has its lock by now
+    """Destroy the clusters of processes that were killed."""
+    with locking.exclusive(progress.say):  # a cluster that another process is making is locked by now
         dead = [path for path in sorted(names.RUNS_DIR.glob("*")) if _is_free(path)]
     for path in dead:
         cluster = ClusterId(path.name)
-        with try_lock(path) as nobodys:
-            if nobodys:
+        with try_lock(path) as is_free:
+            if is_free:
                 progress.say(f"removing {cluster.name}, which a gnt-vcluster run that was killed has left")
                 if destroy.exists(cluster):
                     destroy.destroy(cluster, progress)
@@ -88,29 +88,29 @@ def _is_free(path: Path) -> bool:
         return free
 
 
-def run(argv: Sequence[str], wishes: UpOptions, snapshot: SnapshotId | None, progress: Progress) -> int:
-    """Run a command on the master of a new cluster, or of one that is restored. Returns its exit status."""
+def run(argv: Sequence[str], options: UpOptions, snapshot: SnapshotId | None, progress: Progress) -> int:
+    """Run a command on the master of a new cluster, or of a restored one. Return its exit status; raises VclusterError."""
     clean(progress)
-    # Without a '-', for which systemd would make a slice that is left over.
+    # The name has no '-': systemd would make one more slice for it, which is left over.
     claim = Claim(snapshot.cluster if snapshot else ClusterId(f"run{secrets.token_hex(3)}"))
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda received, _: sys.exit(128 + received))
     try:
-        return _command(_master(claim, wishes, snapshot, progress), argv)
+        return _command(_master(claim, options, snapshot, progress), argv)
     finally:
         for number in _SIGNALS:
             signal.signal(number, lambda *_: None)
         claim.end(progress)
 
 
-def _master(claim: Claim, wishes: UpOptions, snapshot: SnapshotId | None, progress: Progress) -> NodeId:
-    """Bring the cluster up. Returns its master."""
+def _master(claim: Claim, options: UpOptions, snapshot: SnapshotId | None, progress: Progress) -> NodeId:
+    """Bring the cluster up. Return its master."""
     if snapshot:
         outcome = restore.restore(snapshot, "", True, progress, first=claim.take)
     else:
         with locking.one_at_a_time(progress.say):
             claim.take()
-        outcome = bring_up.up(claim.cluster, wishes, progress)
+        outcome = bring_up.up(claim.cluster, options, progress)
     if outcome.verify_errors:
         raise StepFailed(f"gnt-cluster verify finds: {outcome.verify_errors[0]}", "gnt-vcluster up shows the whole")
     if outcome.master is None:
@@ -119,8 +119,8 @@ def _master(claim: Claim, wishes: UpOptions, snapshot: SnapshotId | None, progre
     return outcome.master
 
 
-def wishes_for(nodes: int | None, instances: int | None) -> UpOptions:
-    """What to ask `up` for: there may be many such clusters at the same time."""
+def options_for(nodes: int | None, instances: int | None) -> UpOptions:
+    """Return the options for `up`. There may be many such clusters, so there are many networks to choose from."""
     return UpOptions(nodes, instances, networks=tuple(many_networks(nodes or 3, max(10, instances or 0))))
 
 

@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """A Debian booted in a container of its own: real systemd as its PID 1, in a private network.
 
-There are two ways, by who boots it. tools/services/sandbox-init does the work of both, in the new namespaces:
+There are two ways; tools/services/sandbox-init does the work of both, in the new namespaces:
 
-- root: systemd-nspawn;
-- anybody else: a user namespace, in which root is the user (0 outside: the user; 1 to 65535: his
-  range of subordinate IDs), and the same steps by hand, because nspawn needs root.
+- root uses systemd-nspawn;
+- other users use a user namespace. Inside, root is the user, and 1 to 65535 are the user's subordinate IDs. nspawn needs
+  root, so the same steps are done by hand.
 
-Whatever ends the process that booted it ends everything inside. Standard library only: the tests
-boot their machines with it, too (tests/support/machine.py).
+The end of the process that booted it ends everything inside. Standard library only: the tests boot their machines with it,
+too (tests/support/machine.py).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from ganeti_vc.base.process import BASE_ENVIRONMENT
 
 #: systemd.special(7): poweroff.target.
 POWEROFF = signal.SIGRTMIN + 4
-#: An end of the first process that means a reboot: systemd-nspawn(1), --keep-unit, and reboot(2) in a PID namespace.
+#: Exit statuses that mean a reboot: systemd-nspawn(1), --keep-unit, and reboot(2) in a PID namespace.
 REBOOTED = (133, 128 + signal.SIGHUP, -signal.SIGHUP)
 CONSOLE_SIZE = 1 << 20
 POWERED_OFF = (0, 128 + signal.SIGINT, -signal.SIGINT)
@@ -43,7 +43,7 @@ def tool(name: str) -> Path:
 
 
 class ContainerError(VclusterError):
-    """It could not be booted."""
+    """The container could not be booted."""
 
 
 def rootless() -> bool:
@@ -51,12 +51,12 @@ def rootless() -> bool:
 
 
 def in_own_mapping(*argv: str) -> list[str]:
-    """A command line that runs as root of the user namespace the containers of this user have."""
+    """Return a command line that runs as root of the user namespace of this user's containers."""
     return ["unshare", "--user", "--map-root-user", "--map-auto", "--", *argv] if rootless() else list(argv)
 
 
 def all_groups() -> Path:
-    """The unified hierarchy of control groups, wherever that is mounted. Raises ContainerError where it is not."""
+    """Return where the unified hierarchy of control groups is mounted. Raises ContainerError where it is not."""
     mounts = [line.split() for line in Path("/proc/self/mounts").read_text().splitlines()]
     root = next((fields[1] for fields in mounts if fields[2] == "cgroup2"), None)
     if not root:
@@ -65,7 +65,7 @@ def all_groups() -> Path:
 
 
 def group_of(process: int | str) -> Path:
-    """The control group of a process. Raises ContainerError as `all_groups`, OSError where there is no such process."""
+    """Return the control group of a process. Raises ContainerError as `all_groups`, OSError when the process has ended."""
     path = next(line for line in Path(f"/proc/{process}/cgroup").read_text().splitlines() if line.startswith("0::"))
     return all_groups() / path.removeprefix("0::").lstrip("/")
 
@@ -75,18 +75,18 @@ def own_group() -> Path:
 
 
 def group_is_ours(group: Path) -> bool:
-    """Whether we may make control groups below this one, and move processes between them (cgroups(7), delegation)."""
+    """Tell whether this process may make control groups below this one, and move processes (cgroups(7), delegation)."""
     return os.access(group, os.W_OK) and os.access(group / "cgroup.procs", os.W_OK)
 
 
 @contextlib.contextmanager
 def new_group(name: str) -> Iterator[Path]:
-    """A control group for a container, removed with all below it at the end. Raises ContainerError."""
+    """Make a control group for a container; remove it with all below it at the end. Raises ContainerError."""
     own = own_group()
     if not group_is_ours(own):
         raise ContainerError(f"the control group {own} is not delegated to you")
     if rootless() and (own / "cgroup.procs").read_text().split() == [str(os.getpid())]:
-        # We are alone: a unit's group. Controllers work only below a group without processes.
+        # This is a unit's group, and this process is alone in it. Controllers work only below a group without processes.
         supervisor = own / "supervisor"
         supervisor.mkdir(exist_ok=True)
         (supervisor / "cgroup.procs").write_text(str(os.getpid()))
@@ -94,7 +94,7 @@ def new_group(name: str) -> Iterator[Path]:
             with contextlib.suppress(OSError):  # as many as there are
                 (own / "cgroup.subtree_control").write_text(f"+{controller}")
     group = own / name
-    group.mkdir(exist_ok=True)  # there: one that was killed has left it
+    group.mkdir(exist_ok=True)  # a process that was killed may have left it
     try:
         yield group
     finally:
@@ -126,12 +126,12 @@ def _comm(pid: int) -> str:
 
 
 def enter(leader: int, argv: Sequence[str], environment: Mapping[str, str] | None = None) -> list[str]:
-    """A command line that runs `argv` as root in the container whose PID 1 is `leader`, with that environment only."""
+    """Return a command line that runs `argv` as root in the container with the PID 1 `leader`, with that environment only."""
     namespaces = ["-m", "-u", "-i", "-n", "-p", "-C"]
     if os.readlink(f"/proc/{leader}/ns/user") != os.readlink("/proc/self/ns/user"):
         namespaces.append("-U")
     variables = [f"{name}={value}" for name, value in {**BASE_ENVIRONMENT, **(environment or {})}.items()]
-    # What runs in the background of a shell has SIGINT ignored, and so would all it starts.
+    # A process in the background of a shell ignores SIGINT, and so would all that it starts.
     return ["nsenter", "-t", str(leader), *namespaces, "-r", "-w", "--",
             "env", "-i", "--default-signal", *variables, *argv]  # fmt: skip
 
@@ -142,10 +142,10 @@ class BootSpec:
 
     name: str  #: of the container, and host name inside
     directory: Path  #: for its files: root, upper, work, console, notify
-    base: Path | None = None  #: a Debian tree, used through an overlay; None: the machine's own /usr
-    memory: str = ""  #: size, as of a tmpfs: what is changed lives in memory and is gone afterwards
-    binds: Sequence[Path] = ()  #: of the machine, to be seen inside, read-only; for root only
-    nested: bool = False  #: whether it can boot others inside, as a user; for root only. Its root may change the machine's /proc/sys then.
+    base: Path | None = None  #: a Debian tree, below an overlay; None: the machine's own /usr
+    memory: str = ""  #: size of a tmpfs for all changes, which are lost at the end; empty: they are kept on disk
+    binds: Sequence[Path] = ()  #: places of the machine that are seen inside, read-only; for root only
+    nested: bool = False  #: whether a user can boot containers inside; for root only. Root inside may change the machine's /proc/sys then.
 
 
 class Container:
@@ -180,12 +180,12 @@ class Container:
             "BOX_BINDS": " ".join(f"--bind-ro={path.resolve()}" for path in spec.binds),
             "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1", "SYSTEMD_NSPAWN_API_VFS_WRITABLE": "yes" if spec.nested else "no",
         }  # fmt: skip
-        # pdeathsig is lost where a process becomes root of a user namespace: so behind that.
+        # A process that becomes root of a user namespace loses pdeathsig, so it is set after that.
         bound = ["setpriv", "--pdeathsig", "KILL", "unshare", "--pid", "--fork", "--kill-child=KILL",
                  "--mount", "--propagation", "private"]  # fmt: skip
         argv = [*bound, "--net", "--uts", "--ipc"] if rootless() else [*bound, "--mount-proc"]
         init = [str(tool("sandbox-init")), "user" if rootless() else "root"]
-        # The control group first: the namespace of control groups is made by what is in it.
+        # The control group comes first: the namespace of control groups begins there.
         join = ["sh", "-c", 'echo 0 >"$BOX_GROUP/cgroup.procs" && exec "$@"', "sh"]
         cgroup = ["--cgroup"] if rootless() else []
         self._process = subprocess.Popen(
@@ -194,7 +194,7 @@ class Container:
         )  # fmt: skip
 
     def _find_leader(self) -> int:
-        """Below unshare (and the shell and systemd-nspawn)."""
+        """Find the PID 1 below unshare, or below the shell and systemd-nspawn; 0 if it is not there yet."""
         assert self._process
         pids = [self._process.pid]
         for _ in range(4):
@@ -205,7 +205,7 @@ class Container:
         return 0
 
     def wait_booted(self, timeout: float = 60) -> None:
-        """Serve it until its systemd has finished the start, which sets `leader`. Raises ContainerError."""
+        """Serve the container until its systemd has started, and `leader` is set. Raises ContainerError."""
         deadline = time.monotonic() + timeout
         self.leader = 0
         while not self.leader:
@@ -215,7 +215,7 @@ class Container:
                 raise ContainerError(f"no boot within {timeout:.0f} s: {self.last_words()}")
 
     def serve(self, timeout: float | None = None) -> bool:
-        """Handle one event: a line on the console, a boot that is complete, a reboot. False when it is powered off."""
+        """Handle one event: a line on the console, the end of a boot, a reboot. Return False when it is powered off."""
         assert self._process
         with selectors.DefaultSelector() as selector, _fd_of(self._process.pid) as pidfd:
             for what in (self._terminal, self._notify, pidfd):
@@ -245,33 +245,33 @@ class Container:
         return self.spec.directory / "console"
 
     def _log(self, text: bytes) -> None:
-        # What is inside can write as much as it likes; a full disk is no reason to end it.
+        # Programs inside can write as much as they like; the container goes on when the disk is full.
         with contextlib.suppress(OSError), open(self.console, "ab") as stream:
             if stream.tell() > CONSOLE_SIZE:
                 stream.truncate(0)
             stream.write(text)
 
     def last_words(self) -> str:
-        """The last lines of the console."""
+        """Return the last lines of the console."""
         with contextlib.suppress(OSError):
             return " / ".join(self.console.read_text(errors="replace").split("\n")[-6:]).strip()
         return "it has said nothing"
 
     def poweroff(self) -> None:
-        """Ask for an orderly end; `serve` tells of it."""
+        """Ask systemd to power off; `serve` returns False at the end."""
         if leader := self.leader or self._find_leader():
             os.kill(leader, POWEROFF)
         else:
             self.kill()
 
     def kill(self) -> None:
-        """End it at once."""
+        """End the container at once."""
         if self._process and self._process.poll() is None:
             self._process.kill()
             self._process.wait()
 
     def close(self) -> None:
-        """End it, if it is not ended, and give back what we hold for it."""
+        """End the container if it runs, and close what this object holds."""
         self.kill()
         self._notify.close()
         os.close(self._terminal)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Debian trees: made by mmdebstrap, with or without root, and kept in a cache for all who boot one."""
+"""Debian trees, made by mmdebstrap with or without root, and cached for all containers."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ from ganeti_vc.base.progress import Progress
 from ganeti_vc.sandbox import container
 
 SUITES = ("bookworm", "trixie")
-#: What a tree for the package holds besides what that depends on.
+#: What a tree for the package holds besides the package's dependencies.
 PACKAGES = ("systemd-sysv", "ganeti-testsuite", "fping", "procps", "less", "lsof", "net-tools", "man-db",
             "bash-completion", "logrotate", "python3-matplotlib")  # fmt: skip
 
 
 def for_package(suite: str, deb: Path, cache: Path, progress: Progress) -> Path:
-    """A Debian with what the package depends on, made once by mmdebstrap for all sandboxes of the user."""
+    """Return a Debian tree with what the package depends on. Raises VclusterError."""
     if not deb.is_file():
         raise UsageError(f"there is no file {deb}", "--deb is the package ganeti-vcluster, as a file")
     if not shutil.which("mmdebstrap"):
         raise VclusterError("mmdebstrap is missing", "apt-get install mmdebstrap")
     done = subprocess.run(["dpkg-deb", "--field", str(deb), "Depends"], capture_output=True, text=True)
     if done.returncode:
-        raise VclusterError(f"{deb} is no package", "--deb is the package ganeti-vcluster, as a file")
+        raise VclusterError(f"{deb} is not a package", "--deb is the package ganeti-vcluster, as a file")
     depends = [re.split(r"[ (|:]", word.strip())[0] for word in done.stdout.split(",") if word.strip()]
     return debian(suite, sorted({*depends, *PACKAGES}), cache, progress)
 
 
 def debian(suite: str, packages: Sequence[str], cache: Path, progress: Progress) -> Path:
-    """A cached tree of a suite with packages (40 s and 1 GB when it is not there)."""
+    """Return a cached tree of a suite with packages; making it takes 40 s and 1 GB. Raises StepFailed."""
     key = hashlib.sha256(" ".join(packages).encode()).hexdigest()[:8]
     target = cache / f"{suite}-{key}"
     cache.mkdir(parents=True, exist_ok=True)
@@ -61,7 +61,7 @@ def _bootstrap(suite: str, packages: Sequence[str], target: Path) -> list[str]:
     make = ["mmdebstrap", "--quiet", "--variant=minbase", "--skip=cleanup/apt", f"--include={','.join(packages)}"]
     if not container.rootless():
         return [*make, "--mode=root", suite, str(target)]
-    # Its root is the first subordinate ID, ours is the user: an archive has neither. Device nodes he cannot make.
+    # Root is the first subordinate ID there, and the user here; an archive has neither. A user cannot make device nodes.
     target.mkdir()
     unpack = container.in_own_mapping("tar", "-C", str(target), "--numeric-owner", "--exclude=./dev/*", "-xpf", "-")
     line = f"{shlex.join([*make, '--mode=unshare', '--format=tar', suite, '-'])} | {shlex.join(unpack)}"
@@ -69,13 +69,13 @@ def _bootstrap(suite: str, packages: Sequence[str], target: Path) -> list[str]:
 
 
 def discard(directory: Path) -> None:
-    """Remove a directory with what users of our mapping have in it."""
+    """Remove a directory with files of subordinate users. Raises StepFailed."""
     done = subprocess.run(container.in_own_mapping("rm", "-rf", "--one-file-system", str(directory)),
                           capture_output=True, text=True)  # fmt: skip
     if done.returncode:
         raise StepFailed(
             f"cannot remove {directory}: {process.reason(done)}",
-            "repeat the command once that is mended",
+            "fix that, then repeat the command",
         )
 
 
@@ -84,7 +84,7 @@ def suite_of(tree: Path) -> str:
 
 
 def remove(tree: Path) -> None:
-    """Remove one from its cache."""
+    """Remove a tree from its cache. Raises StepFailed."""
     discard(tree)
     _lock(tree.parent, suite_of(tree)).unlink(missing_ok=True)
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""gnt-vcluster sandbox forward: a door into a sandbox, for as long as somebody holds it open."""
+"""sandbox forward: connections from outside to a daemon in a sandbox, for as long as the command runs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ganeti_vc.sandbox.sandboxes import Sandbox
 
 
 def _forget(path: str) -> None:
-    """Remove a socket nobody listens on any more."""
+    """Remove a socket on which no process listens any more."""
     with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as sock:
         try:
             sock.connect(path)
@@ -22,14 +22,14 @@ def _forget(path: str) -> None:
 
 
 def forward(sandbox: Sandbox, listen: str, target: str) -> None:
-    """Become a process that hands connections to `listen` on to HOST:PORT inside. Returns only by an exception.
+    """Become a process that passes connections to `listen` on to HOST:PORT inside. Raises VclusterError.
 
-    The socket is made out here and stays here; what accepts on it is inside.
+    The socket is made outside; the process that accepts connections is inside.
     """
     host, _, port = target.rpartition(":")
     if not host or not port.isdecimal() or not 0 < int(port) < 65536:
-        raise UsageError(f"{target!r} is no HOST:PORT", "for example cluster.example.com:5080")
-    command(sandbox, [])  # before a socket is made, whether there is anything behind it
+        raise UsageError(f"{target!r} is not HOST:PORT", "for example cluster.example.com:5080")
+    command(sandbox, [])  # before a socket is made: does the sandbox run?
     if "/" in listen:
         _forget(listen)
         sock = socket.socket(socket.AF_UNIX)
@@ -37,7 +37,7 @@ def forward(sandbox: Sandbox, listen: str, target: str) -> None:
         os.umask(0o177)
     else:
         if not listen.isdecimal() or not 0 < int(listen) < 65536:
-            raise UsageError(f"{listen!r} is no port and no path", "give a port of 127.0.0.1, or a path with a /")
+            raise UsageError(f"{listen!r} is neither a port nor a path", "give a port of 127.0.0.1, or a path with a /")
         sock = socket.socket(socket.AF_INET)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         address = ("127.0.0.1", int(listen))
@@ -48,7 +48,7 @@ def forward(sandbox: Sandbox, listen: str, target: str) -> None:
     sock.listen()
     # As systemd would hand it over (sd_listen_fds(3)).
     os.dup2(sock.fileno(), 3)
-    os.set_inheritable(3, True)  # dup2 leaves it alone, if it is the same
+    os.set_inheritable(3, True)  # dup2 changes nothing if it is descriptor 3 already
     script = 'LISTEN_FDS=1 LISTEN_PID=$$ exec /lib/systemd/systemd-socket-proxyd "$0"'
     argv = command(sandbox, ["sh", "-c", script, target])
     os.execvp(argv[0], argv)

@@ -24,7 +24,10 @@ from ganeti_vc.sandbox.sandboxes import STOP_TIMEOUT, Sandbox, all_sandboxes, ca
 
 
 def start(sandbox: Sandbox, progress: Progress, suite: str = "", deb: str = "") -> bool:
-    """Make it, if it does not exist, and boot it, if it does not run. Returns whether anything was to do."""
+    """Make the sandbox if it does not exist, and boot it if it does not run. Return False if it ran already.
+
+    Raises VclusterError.
+    """
     if sandbox.exists and (suite or deb):
         raise UsageError(f"the sandbox {sandbox.name} exists: it keeps its system",
                          f"gnt-vcluster sandbox remove {sandbox.name}, or give another name")  # fmt: skip
@@ -35,7 +38,7 @@ def start(sandbox: Sandbox, progress: Progress, suite: str = "", deb: str = "") 
         create(sandbox, progress, suite, deb)
     if sandbox.base and not sandbox.base.is_dir():
         raise VclusterError(f"the Debian of the sandbox {sandbox.name} is gone: {sandbox.base}",
-                            f"gnt-vcluster sandbox remove {sandbox.name}, and start it anew")  # fmt: skip
+                            f"gnt-vcluster sandbox remove {sandbox.name}, and start it again")  # fmt: skip
     with progress.step(f"booting the sandbox {sandbox.name}"):
         environment = user_manager()
         if environment:
@@ -43,7 +46,7 @@ def start(sandbox: Sandbox, progress: Progress, suite: str = "", deb: str = "") 
         else:
             start_process(sandbox)
     if not sandbox.leader:
-        if owner_unit(sandbox) != "process":  # it runs, and nothing says where
+        if owner_unit(sandbox) != "process":  # it runs, but its lock's file is gone
             raise VclusterError(f"files of the sandbox {sandbox.name} were removed while it runs",
                                 f"gnt-vcluster sandbox remove {sandbox.name}")  # fmt: skip
         raise StepFailed(f"the sandbox {sandbox.name} ended at once", f"look at {sandbox.directory / 'console'}")
@@ -52,7 +55,7 @@ def start(sandbox: Sandbox, progress: Progress, suite: str = "", deb: str = "") 
 
 
 def settled(sandbox: Sandbox) -> int:
-    """Its PID 1, or 0 when it does not run: once it neither starts nor stops, however long that takes."""
+    """Wait until the sandbox neither starts nor stops. Return the pid of its PID 1, or 0 when it does not run."""
     deadline = time.monotonic() + STOP_TIMEOUT + 10
     while not (leader := sandbox.leader) and sandbox.is_owned and time.monotonic() < deadline:
         time.sleep(0.05)  # its owner has no event for us
@@ -60,7 +63,7 @@ def settled(sandbox: Sandbox) -> int:
 
 
 def create(sandbox: Sandbox, progress: Progress, suite: str, deb: str) -> None:
-    """Make its directory. Raises VclusterError; then nothing is left."""
+    """Make the sandbox's directory. Raises VclusterError; then nothing is left of it."""
     if bool(suite) != bool(deb):
         raise UsageError("--suite and --deb go together", "a Debian of its own, and the package ganeti-vcluster for it")
     if suite:
@@ -76,7 +79,7 @@ def create(sandbox: Sandbox, progress: Progress, suite: str, deb: str) -> None:
             shutil.copyfile(deb, sandbox.directory / "package.deb")
         files.write(sandbox.settings, json.dumps({"schema": 1, "base": base}) + "\n")
     except OSError as err:
-        # Only what is new: whatever else may be in the directory is somebody's.
+        # Only what is new: the user may have other files in the directory.
         with contextlib.suppress(OSError):
             (sandbox.directory / "package.deb").unlink(missing_ok=True)
             sandbox.directory.rmdir()
@@ -87,7 +90,7 @@ def create(sandbox: Sandbox, progress: Progress, suite: str, deb: str) -> None:
 
 
 def _install(sandbox: Sandbox, progress: Progress) -> None:
-    """Install the package into a tree of its own, once."""
+    """Install the package into a sandbox with a Debian of its own, once. Raises StepFailed."""
     package = sandbox.directory / "package.deb"
     if not package.exists():
         return
@@ -105,7 +108,7 @@ def _install(sandbox: Sandbox, progress: Progress) -> None:
 
 
 def stop(sandbox: Sandbox, progress: Progress) -> bool:
-    """Power it off and wait for its end. Returns whether it ran."""
+    """Power the sandbox off and wait for its end. Return whether it ran. Raises VclusterError if it does not exist."""
     environment, name = user_manager(), owner_unit(sandbox)
     if name == "process" and not sandbox.is_owned:
         sandbox.check_exists()
@@ -123,7 +126,7 @@ def stop(sandbox: Sandbox, progress: Progress) -> bool:
 
 @contextlib.contextmanager
 def _owned(sandbox: Sandbox) -> Iterator[None]:
-    """Wait until nobody owns it, and keep it so."""
+    """Wait until no process owns the sandbox, and keep others from owning it."""
     fd = os.open(sandbox.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX)
@@ -133,10 +136,13 @@ def _owned(sandbox: Sandbox) -> Iterator[None]:
 
 
 def remove(sandbox: Sandbox, progress: Progress, with_base: bool = False) -> None:
-    """Stop it and remove all its files, those of users that are others outside, too; with its Debian, if no other has it."""
+    """Stop the sandbox and remove all its files, also those of subordinate users.
+
+    `with_base`: and its Debian, if no other sandbox uses that. Raises StepFailed.
+    """
     base = None
     if with_base and sandbox.exists:
-        with contextlib.suppress(VclusterError):  # damaged, which is no reason to keep it
+        with contextlib.suppress(VclusterError):  # damaged; it goes all the same
             base = sandbox.base
     if sandbox.is_owned or owner_unit(sandbox) != "process":
         stop(sandbox, progress)
@@ -152,12 +158,12 @@ def remove(sandbox: Sandbox, progress: Progress, with_base: bool = False) -> Non
 
 
 def command(sandbox: Sandbox, argv: Sequence[str], variables: Mapping[str, str] | None = None) -> list[str]:
-    """A command line that runs `argv` inside. Raises VclusterError when the sandbox does not run."""
+    """Return a command line that runs `argv` inside. Raises VclusterError when the sandbox does not run."""
     sandbox.check_exists()
     leader = settled(sandbox)
     if not leader:
         raise VclusterError(f"the sandbox {sandbox.name} does not run", f"gnt-vcluster sandbox start {sandbox.name}")
-    # What is run for somebody ends with him.
+    # A command that is run for a process ends with that process.
     argv = ["setpriv", "--pdeathsig", "TERM", "--", *argv]
     kept = {name: os.environ[name] for name in ("TERM", "COLUMNS", "LINES", "COLORTERM") if name in os.environ}
     return container.enter(leader, argv, {**kept, **(variables or {})})

@@ -17,7 +17,7 @@ from ganeti_vc.sandbox.sandboxes import STOP_TIMEOUT, Sandbox, data_directory
 
 
 def user_manager() -> dict[str, str] | None:
-    """The environment in which systemctl --user reaches the user's systemd; None where there is none."""
+    """Return the environment in which systemctl --user reaches the user's systemd; None where there is none."""
     runtime = os.environ.get("XDG_RUNTIME_DIR") or f"/run/user/{os.getuid()}"
     if not container.rootless() or not os.access(f"{runtime}/systemd/private", os.W_OK):
         return None
@@ -29,7 +29,7 @@ def systemctl_user(environment: dict[str, str], *words: str) -> subprocess.Compl
 
 
 def unit_name(sandbox: Sandbox) -> str:
-    """The user unit that owns it: the package's, or one of its own where the data directory is not the one that would take."""
+    """Return the name of its user unit: that of the package, or another one for a data directory of the user's choice."""
     if data_directory() == Path(_user().pw_dir, ".local/share/ganeti-vcluster"):
         return f"ganeti-vcluster-sandbox@{sandbox.name}.service"
     digest = hashlib.sha256(str(data_directory()).encode()).hexdigest()[:8]
@@ -37,7 +37,7 @@ def unit_name(sandbox: Sandbox) -> str:
 
 
 def owner_unit(sandbox: Sandbox) -> str:
-    """The user unit that owns it now, or "process"."""
+    """Return the user unit that owns it now, or "process"."""
     environment = user_manager()
     if environment:
         state = systemctl_user(environment, "show", "-P", "ActiveState", unit_name(sandbox)).stdout.strip()
@@ -47,7 +47,7 @@ def owner_unit(sandbox: Sandbox) -> str:
 
 
 def lingers() -> bool:
-    """Whether the user's systemd outlives the last log-out."""
+    """Tell whether the user's systemd goes on after the last log-out."""
     return Path("/var/lib/systemd/linger", _user().pw_name).exists()
 
 
@@ -65,11 +65,12 @@ def user_name() -> str:
 
 
 def start_unit(sandbox: Sandbox, environment: dict[str, str]) -> None:
+    """Start the sandbox in a user unit, and wait until it is booted. Raises StepFailed."""
     name, begin = unit_name(sandbox), int(time.time())
     if "LoadState=loaded" in systemctl_user(environment, "show", "-p", "LoadState", name).stdout:
         systemctl_user(environment, "reset-failed", name)
         done = systemctl_user(environment, "start", name)
-    else:  # as units/user has it: another data directory, or the package is not installed
+    else:  # the properties of units/user, for another data directory or without the package
         done = subprocess.run(
             ["systemd-run", "--user", "--quiet", f"--unit={name}", "--property=Type=notify", "--property=Delegate=yes",
              "--property=KillMode=mixed", f"--property=TimeoutStopSec={STOP_TIMEOUT + 30}",
@@ -84,6 +85,7 @@ def start_unit(sandbox: Sandbox, environment: dict[str, str]) -> None:
 
 
 def start_process(sandbox: Sandbox) -> None:
+    """Start the sandbox in a session of its own, and wait until it is booted. Raises StepFailed."""
     read, write = os.pipe()
     os.set_inheritable(write, True)
     with open(sandbox.directory / "log", "wb") as log:
@@ -92,15 +94,15 @@ def start_process(sandbox: Sandbox) -> None:
             stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/",
         )  # fmt: skip
     os.close(write)
-    with open(read) as told:
-        answer = told.readline().strip()
+    with open(read) as pipe:
+        answer = pipe.readline().strip()
     if answer != "ready":
         raise StepFailed(f"the sandbox {sandbox.name} does not start: {answer or 'its owner was killed'}",
                          f"look at {sandbox.directory / 'console'}")  # fmt: skip
 
 
 def delegation_remedy() -> str:
-    """The one command that gives this shell a control group of its own."""
+    """Return the command that gives this shell a control group of its own."""
     try:
         mount = container.all_groups()
     except container.ContainerError as err:

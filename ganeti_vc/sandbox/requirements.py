@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""What a sandbox of a user without privileges needs of the machine, and the one command that mends each."""
+"""What an unprivileged sandbox needs of the machine, and the command that provides each."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Range = tuple[str, int, int]
 
 
 def ranges(path: Path) -> list[Range]:
-    """Owner, first ID and number of IDs of each line of a file of subuid(5)."""
+    """Return owner, first ID and number of IDs of each line of a file in the format of subuid(5)."""
     try:
         lines = path.read_text().splitlines()
     except OSError:
@@ -30,17 +30,17 @@ def ranges(path: Path) -> list[Range]:
 
 
 def subordinate(found: Sequence[Range], user: str, uid: int) -> int:
-    """How many subordinate IDs unshare(1) takes for a user: his first line."""
+    """Return the number of subordinate IDs that unshare(1) takes for a user: those of the user's first line."""
     return next((count for owner, _, count in found if owner in (user, str(uid))), 0)
 
 
 def free(found: Sequence[Range]) -> int:
-    """The first ID behind those of all users."""
+    """Return the first ID behind those of all users."""
     return max([100000, *(first + count for _, first, count in found)])
 
 
 def _sysctl(name: str) -> int | None:
-    """An integer parameter of the kernel; None where it has none of that name."""
+    """Return an integer parameter of the kernel; None where it has none of that name."""
     try:
         return int(Path("/proc/sys", name).read_text())
     except (OSError, ValueError):
@@ -48,7 +48,7 @@ def _sysctl(name: str) -> int | None:
 
 
 def read() -> Iterator[Feature]:
-    """All of them, for the caller."""
+    """Check everything that an unprivileged sandbox of this user needs."""
     uid = os.getuid()
     user = owner.user_name()
     allowed = _sysctl("kernel/unprivileged_userns_clone") != 0 and (_sysctl("user/max_user_namespaces") or 0) > 0

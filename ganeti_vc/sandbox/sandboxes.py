@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Sandboxes: a private system for clusters, for whoever is not root or has no systemd as PID 1.
+"""Sandboxes: private systems for clusters, for users who are not root, and where PID 1 is not systemd.
 
-Everything in one is as on a machine of its own: the same units, the same manager, the same commands.
-All of its files are in one directory below the user's data directory.
+A sandbox has the same units, the same manager and the same commands as a machine. All of its files are in one directory
+below the user's data directory.
 """
 
 from __future__ import annotations
@@ -26,24 +26,24 @@ _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?")
 
 
 def data_directory() -> Path:
-    """Where sandboxes live (XDG Base Directory Specification)."""
+    """Return the directory of the sandboxes (XDG Base Directory Specification)."""
     return _base("XDG_DATA_HOME", ".local/share") / "ganeti-vcluster"
 
 
 def cache_directory() -> Path:
-    """Where their Debian trees live."""
+    """Return the directory of their Debian trees."""
     return _base("XDG_CACHE_HOME", ".cache") / "ganeti-vcluster"
 
 
 def _base(variable: str, otherwise: str) -> Path:
-    """Relative ones are to be ignored."""
+    """Return the directory that a variable names; the specification says to ignore relative ones."""
     named = Path(os.environ.get(variable, ""))
     return named if named.is_absolute() else Path.home() / otherwise
 
 
 @dataclass(frozen=True, order=True)
 class Sandbox:
-    """One sandbox of this user, whether it exists or not."""
+    """A sandbox of this user, whether it exists or not. Raises UsageError for a bad name."""
 
     name: str
 
@@ -61,7 +61,7 @@ class Sandbox:
 
     @property
     def settings(self) -> Path:
-        """What it is made of; written when it is complete enough to be started."""
+        """The file that says what it is made of; it is written last, when the sandbox can be started."""
         return self.directory / "settings.json"
 
     @property
@@ -70,7 +70,7 @@ class Sandbox:
 
     @property
     def base(self) -> Path | None:
-        """The tree below its own changes; None: the machine's /usr."""
+        """The Debian tree below its own changes; None: the machine's /usr. Raises VclusterError when that is not known."""
         try:
             found = json.loads(self.settings.read_text())["base"]
             if not isinstance(found, str):
@@ -81,17 +81,18 @@ class Sandbox:
         return Path(found) if found else None
 
     def boot_spec(self) -> BootSpec:
-        """What its owner boots."""
+        """Return what its owner boots."""
         return BootSpec(f"sandbox-{self.name}", self.directory, self.base)
 
     def check_exists(self) -> None:
+        """Raise VclusterError if it does not exist."""
         if not self.exists:
-            raise VclusterError(f"there is no sandbox {self.name}", f"gnt-vcluster sandbox status lists those there are, "
+            raise VclusterError(f"there is no sandbox {self.name}", f"gnt-vcluster sandbox status lists the existing ones, "
                                 f"gnt-vcluster sandbox start {self.name} makes it")  # fmt: skip
 
     @property
     def is_owned(self) -> bool:
-        """Whether a process owns it: it runs, starts or stops."""
+        """Whether a process owns it, so that it runs, starts or stops."""
         try:
             with open(self.lock) as file:
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -102,7 +103,7 @@ class Sandbox:
         return False
 
     def record(self, fd: int, leader: int) -> None:
-        """For its owner: write into the lock's file who it is, and the PID 1 inside."""
+        """Write the owner's pid, and that of the PID 1 inside, into the lock's file. For its owner only."""
         os.pwrite(fd, f"{os.getpid():<10} {leader:<10}\n".encode(), 0)
 
     def _recorded(self) -> tuple[int, int]:
@@ -114,17 +115,17 @@ class Sandbox:
 
     @property
     def owner_pid(self) -> int:
-        """The process that owns it; 0 when nobody does."""
+        """The pid of the process that owns it; 0 without one."""
         return self._recorded()[0]
 
     @property
     def leader(self) -> int:
-        """Its PID 1, as seen from here; 0 when it is not booted."""
+        """The pid of its PID 1, as seen from here; 0 when it is not booted."""
         return self._recorded()[1]
 
 
 def all_sandboxes() -> list[Sandbox]:
-    """Those there are."""
+    """Return all existing sandboxes."""
     with contextlib.suppress(FileNotFoundError):
         return sorted(
             Sandbox(path.name) for path in data_directory().iterdir()

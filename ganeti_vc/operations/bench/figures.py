@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""What a benchmark found, as data: costs of clusters of several sizes, how they grow, and two results side by side.
+"""The measurements of a benchmark, and the figures that follow from them: medians, growth, and the ratios of two results.
 
-A document keeps every measurement; all that is shown is worked out here: the median of the clusters
-of one size, the exponent of growth, the ratio of two.
+A document keeps every measurement. Figures are derived when they are shown.
 """
 
 from __future__ import annotations
@@ -16,10 +15,10 @@ from typing import Any
 from ganeti_vc.base.errors import VclusterError
 from ganeti_vc.base.progress import counted
 
-#: What can be measured, in the order in which it is.
+#: What can be measured, in this order.
 OPERATIONS: Mapping[str, str] = {
-    "create": "gnt-vcluster up, but for the verification",
-    "idle": "nothing: memory, and CPU time while nothing is asked of the cluster",
+    "create": "gnt-vcluster up, without the verification",
+    "idle": "memory, and CPU time while the cluster has nothing to do",
     "node-list": "gnt-node list",
     "instance-list": "gnt-instance list",
     "verify": "gnt-cluster verify",
@@ -35,13 +34,13 @@ OPERATIONS: Mapping[str, str] = {
     "node-add": "gnt-node add",
     "node-remove": "gnt-node remove of the same node",
 }
-#: Those that need another one before them.
+#: Operations that need another one before them.
 NEEDED = {"instance-remove": "instance-add", "node-remove": "node-add"}
-#: Nodes. A master that is gone leaves the others a majority.
+#: Nodes. Without their master the others are a majority.
 SMALLEST_SIZE = 3
-#: Of the measurements in a saved file; raised when a field changes its meaning or goes away.
+#: The format of a saved file; it grows when a field changes its meaning or goes away.
 FORMAT = 1
-#: In `Sample.daemons`, those that a cluster has once: the manager, the fork server and the ssh server together.
+#: In `Sample.daemons`: the manager, the fork server and the ssh server together, which a cluster has once.
 HELPERS = "helpers"
 #: A curve needs more points than it has parameters.
 SIZES_FOR_GROWTH = 3
@@ -49,11 +48,11 @@ SIZES_FOR_GROWTH = 3
 
 @dataclass(frozen=True)
 class Cost:
-    """What something took."""
+    """The cost of an operation."""
 
     seconds: float
-    parts: Mapping[str, float]  #: CPU seconds of the cluster, by where they were spent
-    machine: float  #: CPU seconds of everything on the machine in that time
+    parts: Mapping[str, float]  #: CPU seconds of the cluster, by place
+    machine: float  #: CPU seconds of the whole machine in that time
 
     @property
     def cpu(self) -> float:
@@ -62,17 +61,17 @@ class Cost:
 
 @dataclass(frozen=True)
 class DaemonUse:
-    """All units of one daemon of the nodes, with the launcher that some of them have; or the helpers."""
+    """What all units of one daemon use, with the launcher that some of them have; or what the helpers use."""
 
     units: int
-    private: int  #: bytes that nobody else has
-    pss: int  #: bytes, shared pages shared out
-    cpu: float = 0.0  #: seconds while nothing was asked of the cluster
+    private: int  #: bytes that no other process shares
+    pss: int  #: bytes, with a part of each shared page
+    cpu: float = 0.0  #: seconds while the cluster was idle
 
 
 @dataclass(frozen=True)
 class Idle:
-    """A cluster of which nothing is asked."""
+    """A cluster that has nothing to do."""
 
     cost: Cost
     watchers: int  #: runs of ganeti-watcher in that time
@@ -98,8 +97,7 @@ class BenchResult:
     samples: list[Sample] = field(default_factory=list)
 
     def document(self) -> dict[str, object]:
-        """What is saved. What follows from the measurements is in it for its readers, not for us."""
-        found = figures(self)
+        """Return it for a file. The figures are for other readers; `from_document` derives them again."""
         return {
             "format": FORMAT,
             "about": self.about,
@@ -107,16 +105,16 @@ class BenchResult:
             "figures": [
                 {"what": quantity.what, "unit": quantity.unit, "values": {str(size): value for size, value in values.items()},
                  "growth": asdict(fitted) if (fitted := fit(values)) else None}
-                for quantity, values in found.items()
+                for quantity, values in figures(self).items()
             ],
         }  # fmt: skip
 
     @staticmethod
     def from_document(raw: Mapping[str, Any], source: str) -> BenchResult:
-        """Raises VclusterError when the document is no benchmark, or one of another format."""
+        """Read what `document` has made. Raises VclusterError for another document, or another format."""
         if raw.get("format") != FORMAT:
             raise VclusterError(
-                f"{source} is no benchmark of format {FORMAT}", "gnt-vcluster bench --save FILE makes one"
+                f"{source} is not a benchmark of format {FORMAT}", "gnt-vcluster bench --save FILE makes one"
             )
         try:
             return BenchResult(dict(raw["about"]), [_sample(sample) for sample in raw["samples"]])
@@ -145,18 +143,18 @@ class Quantity:
 CPU, WALL = "CPU s", "s"
 IDLE, IDLE_EACH = "CPU s/min", "CPU ms/min"
 MEMORY = "MiB"
-#: Units, and what they are of.
+#: Units, and what they measure.
 UNITS = {
     CPU: "CPU seconds of an operation",
     WALL: "Seconds of an operation",
-    IDLE: "CPU seconds a minute of a cluster of which nothing is asked",
+    IDLE: "CPU seconds a minute of an idle cluster",
     IDLE_EACH: "CPU milliseconds a minute of one such daemon",
     MEMORY: "Private memory of a node, and of one such daemon, in MiB",
 }
 
 
 def figures(result: BenchResult) -> dict[Quantity, dict[int, float]]:
-    """Each quantity's value by number of nodes: the median of the clusters of that size."""
+    """Return each quantity's value by number of nodes: the median of the clusters of that size."""
     found: dict[Quantity, dict[int, list[float]]] = {}
     for sample in result.samples:
         for quantity, value in _values(sample):
@@ -203,9 +201,9 @@ class Growth:
 
 
 def fit(values: Mapping[int, float]) -> Growth | None:
-    """The power of the number of nodes that comes nearest (least squares of logarithms).
+    """Fit a power of the number of nodes (least squares of logarithms).
 
-    None with too few sizes, and where a cost was too small to be measured.
+    None with too few sizes, and for a cost that was too small to be measured.
     """
     if len(values) < SIZES_FOR_GROWTH or min(values.values()) <= 0:
         return None
@@ -216,7 +214,7 @@ def fit(values: Mapping[int, float]) -> Growth | None:
 
 
 def number(value: float) -> str:
-    """Three digits that count, and no exponent."""
+    """Write a number with three significant digits and no exponent."""
     if value == 0:
         return "0"
     digits = max(0, 2 - math.floor(math.log10(abs(value))))
@@ -224,14 +222,14 @@ def number(value: float) -> str:
 
 
 def table(result: BenchResult) -> tuple[dict[str, str], list[dict[str, object]]]:
-    """Columns, and a row for each quantity."""
-    found = figures(result)
-    sizes = sorted({size for values in found.values() for size in values})
+    """Return the columns, and a row for each quantity."""
+    by_quantity = figures(result)
+    sizes = sorted({size for values in by_quantity.values() for size in values})
     columns = {"what": "What", "unit": "Unit", **{str(size): f"{size} nodes" for size in sizes}}
     if len(sizes) >= SIZES_FOR_GROWTH:
         columns["growth"] = "Growth"
     rows: list[dict[str, object]] = []
-    for quantity, values in found.items():
+    for quantity, values in by_quantity.items():
         cells = {str(size): number(values[size]) if size in values else "" for size in sizes}
         rows.append({"what": quantity.what, "unit": quantity.unit, **cells, "growth": str(fit(values) or "")})
     return columns, rows
@@ -241,7 +239,7 @@ COMPARED = {"what": "What", "unit": "Unit", "nodes": "Nodes", "a": "A", "b": "B"
 
 
 def compare(one: BenchResult, two: BenchResult) -> list[dict[str, object]]:
-    """A row for each quantity and size that both have."""
+    """Return a row for each quantity and size that both results have."""
     first, second = figures(one), figures(two)
     return [
         {"what": quantity.what, "unit": quantity.unit, "nodes": size, "a": first[quantity][size], "b": second[quantity][size],
@@ -252,7 +250,7 @@ def compare(one: BenchResult, two: BenchResult) -> list[dict[str, object]]:
 
 
 def compared_cells(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, object]]:
-    """The rows of `compare` for people."""
+    """Return the rows of `compare` with rounded numbers."""
     return [
         {**row, "a": number(row["a"]), "b": number(row["b"]), "ratio": "" if row["ratio"] is None else f"{row['ratio']:.2f}"}
         for row in rows
@@ -260,7 +258,7 @@ def compared_cells(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, object]]
 
 
 def summary(result: BenchResult) -> str:
-    """One line on what was measured where."""
+    """Say in a line what was measured, and where."""
     about = result.about
     settings = ", ".join(f"{key} = {value}" for key, value in about["settings"].items())
     parts = [
@@ -272,7 +270,7 @@ def summary(result: BenchResult) -> str:
 
 
 def remarks(results: Sequence[BenchResult]) -> list[str]:
-    """What has to be said of the figures."""
+    """Return the lines that explain the figures."""
     lines = []
     if any(len({sample.nodes for sample in result.samples}) >= SIZES_FOR_GROWTH for result in results):
         lines.append("Growth: cost ~ N^b over these sizes; b = 0: it does not depend on the number of nodes, 1: it is "

@@ -30,13 +30,13 @@ table {{ border-collapse: collapse; }} td, th {{ padding: .15em .8em; border-bot
 
 
 def check() -> None:
-    """Raises VclusterError when what draws the plots is not installed."""
+    """Raise VclusterError when matplotlib is not installed."""
     if importlib.util.find_spec("matplotlib") is None:
         raise VclusterError("the page needs matplotlib", "apt-get install python3-matplotlib")
 
 
 def _plots(quantities: Sequence[Quantity], found: Sequence[Mapping[Quantity, Mapping[int, float]]]) -> str:
-    """A small plot for each quantity, with a line in the colour of each result; as SVG."""
+    """Return a small plot for each quantity, with a line in the colour of each result, as SVG."""
     import matplotlib
     from matplotlib.figure import Figure
 
@@ -90,7 +90,7 @@ def _table(columns: Mapping[str, str], rows: Sequence[Mapping[str, object]]) -> 
 
 
 def page(results: Sequence[BenchResult]) -> str:
-    """The page for one result, or for two side by side."""
+    """Return the page for one result, or for two side by side. Raises VclusterError."""
     check()
     found = [figures.figures(result) for result in results]
     body = []

@@ -14,6 +14,7 @@ from ganeti_vc.model import names
 from ganeti_vc.model.names import NodeId
 from ganeti_vc.operations.bench.figures import Cost
 
+#: Parent of the groups of system services.
 SYSTEM = names.CGROUPS / "system.slice"
 
 
@@ -35,8 +36,10 @@ class Reading:
     machine: float
 
     def since(self, before: Reading) -> Cost:
+        """Return what was used between two readings."""
+
         def ours(total: float, others: Mapping[Path, float], earlier: Mapping[Path, float]) -> float:
-            # By subtraction, so that what units used counts that are gone again.
+            # By subtraction: so units count that have ended since.
             return total - sum(value - earlier.get(group, 0.0) for group, value in others.items())
 
         parts = {
@@ -54,7 +57,7 @@ def _others(parent: Path, ours: Callable[[str], bool]) -> dict[Path, float]:
 
 
 def is_ours(unit: str, nodes: Collection[NodeId]) -> bool:
-    """Whether a unit in system.slice is one of ours and not another cluster's."""
+    """Tell whether a unit in system.slice belongs to this cluster, or to all of ours."""
     if not unit.startswith("ganeti-"):
         return False
     instance = unit.partition("@")[2].rpartition(".")[0]
@@ -62,6 +65,8 @@ def is_ours(unit: str, nodes: Collection[NodeId]) -> bool:
 
 
 def read(nodes: Collection[NodeId]) -> Reading:
+    """Read all meters, for the cluster of these nodes."""
+
     def has_ours(name: str) -> bool:
         return any(node.slice == name or node.slice.startswith(f"{name.removesuffix('.slice')}-") for node in nodes)
 

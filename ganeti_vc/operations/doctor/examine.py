@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""doctor: what this machine can hold, which limit ends it first, and raising those that can be raised."""
+"""doctor: what this machine can hold, and which limit ends it first."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ FIELDS = {
 
 @dataclass(frozen=True)
 class Report:
-    """What was found."""
+    """The limits of this machine, and its features."""
 
     nodes: int
     instances: int
@@ -47,13 +47,13 @@ class Report:
 
     @property
     def failures(self) -> list[Row | Feature]:
-        """What is in the way, that of which there is least first."""
+        """What is in the way, the scarcest first."""
         low = [row for row in self.rows if row.state == "too low"]
         low.sort(key=lambda row: -1 if row.nodes is None else row.nodes)
         return [*(feature for feature in self.features if feature.state == "missing"), *low]
 
     def summary(self) -> str:
-        """What the table comes to, in a line."""
+        """Return the result in a line."""
         if self.largest is None:
             return "no limit of this machine is in sight"
         soft = [row for row in self.rows if row.limit.soft and row.nodes is not None and row.nodes < self.largest]
@@ -66,7 +66,7 @@ class Report:
         return f"{fits}; the first limit is {self.first.limit.what}{rest}"
 
     def error(self) -> VclusterError:
-        """The first thing that is in the way."""
+        """Return the first thing that is in the way as an error."""
         one, more = self.failures[0], len(self.failures) - 1
         rest = f", and {more} more" if more else ""
         if isinstance(one, Feature):
@@ -79,22 +79,24 @@ class Report:
         )
 
     def table(self) -> list[dict[str, object]]:
-        found: list[dict[str, object]] = []
+        """Return the rows of a table, by the names in `FIELDS`."""
+        cells: list[dict[str, object]] = []
         for row in self.rows:
             needed, present = (_figure(number, row.limit.unit) for number in (row.needed, row.present))
             nodes = "any" if row.nodes is None else row.nodes
-            found.append(
+            cells.append(
                 {"what": row.limit.what, "needed": needed, "present": present, "nodes": nodes, "state": row.state,
                  "remedy": row.remedy}
             )  # fmt: skip
         for feature in self.features:
-            found.append(
+            cells.append(
                 {"what": feature.what, "needed": None, "present": feature.word, "nodes": None, "state": feature.state,
                  "remedy": feature.remedy if feature.there is False else ""}
             )  # fmt: skip
-        return found
+        return cells
 
     def document(self) -> dict[str, object]:
+        """Return it for --json."""
         return {
             "nodes": self.nodes,
             "instances": self.instances,
@@ -124,36 +126,36 @@ def _figure(number: int, unit: str) -> str:
     return "no limit" if number >= capacity.NO_LIMIT else str(number)
 
 
-def _instances(made: ClusterConfig) -> int:
-    """How many Ganeti has, by its files."""
-    master = ganeti_files.master_of(node.id for node in made.nodes)
+def _instances(config: ClusterConfig) -> int:
+    """Return the number of instances in Ganeti's files."""
+    master = ganeti_files.master_of(node.id for node in config.nodes)
     return len((ganeti_files.ssconf(master, "instance_list") or "").split()) if master else 0
 
 
-def _existing(made: ClusterConfig, instances: int, version: str) -> Size:
-    """What of a cluster has its files already, as a size."""
-    return replace(Size.of(made, instances, version), nodes=sum(node.id.rootdir.exists() for node in made.nodes))
+def _existing(config: ClusterConfig, instances: int, version: str) -> Size:
+    """Return the part of a cluster that has its files already, as a size."""
+    return replace(Size.of(config, instances, version), nodes=sum(node.id.rootdir.exists() for node in config.nodes))
 
 
-def _running(made: ClusterConfig, active: Collection[str], instances: int, version: str) -> Size:
-    """What of a cluster runs, as a size."""
+def _running(config: ClusterConfig, active: Collection[str], instances: int, version: str) -> Size:
+    """Return the part of a cluster that runs, as a size."""
 
     def count(daemon: str) -> int:
-        return sum(node.id.service(daemon) in active for node in made.nodes)
+        return sum(node.id.service(daemon) in active for node in config.nodes)
 
-    return replace(Size.of(made, instances, version), nodes=count("noded"), pool=count("confd"), monds=count("mond"))
+    return replace(Size.of(config, instances, version), nodes=count("noded"), pool=count("confd"), monds=count("mond"))
 
 
 def _clusters(good: Mapping[ClusterId, ClusterConfig], bad: Mapping[ClusterId, VclusterError]) -> list[Feature]:
-    """Whether names, addresses, devices and ports are left for the clusters there are."""
+    """Tell for each cluster whether its names, addresses, devices and ports are free."""
     refused = dict(bad)
     try:
         observed = observe.observe(good)
     except VclusterError:
-        return []  # an ssh host key is missing, which is said by itself
-    for cluster, made in good.items():
+        return []  # an ssh host key is missing; another row says so
+    for cluster, config in good.items():
         try:
-            refusals.check_host(made, observed)
+            refusals.check_host(config, observed)
         except VclusterError as err:
             refused[cluster] = err
     return [
@@ -166,16 +168,16 @@ def _clusters(good: Mapping[ClusterId, ClusterConfig], bad: Mapping[ClusterId, V
 def examine(systemd: Systemd, nodes: int | None, instances: int | None) -> Report:
     """Look at the machine, and work out whether so many nodes and instances fit.
 
-    None: what the clusters have that there are, or else as many nodes as fit. What a broken configuration file
-    declares is not counted.
+    None: those of the existing clusters; without a cluster, as many nodes as fit. Configuration files with errors do not
+    count.
     """
     version = ganeti.version()
     good, bad = config_files.read_configs()
     configs = list(good.values())
     active = {unit.name for unit in systemd.list_units("ganeti-*@*.service") if unit.active == "active"}
-    present = {made.id: _instances(made) for made in configs}
-    running = [_running(made, active, present[made.id], version) for made in configs]
-    existing = [_existing(made, present[made.id], version) for made in configs]
+    present = {config.id: _instances(config) for config in configs}
+    running = [_running(config, active, present[config.id], version) for config in configs]
+    existing = [_existing(config, present[config.id], version) for config in configs]
 
     def new(count: int) -> Size:
         return Size.new(count, instances or 0, version)
@@ -187,7 +189,7 @@ def examine(systemd: Systemd, nodes: int | None, instances: int | None) -> Repor
     if nodes is not None:
         wanted = [new(nodes)]
     elif configs:
-        wanted = [Size.of(made, present[made.id], version) for made in configs]
+        wanted = [Size.of(config, present[config.id], version) for config in configs]
         if instances is not None:
             # All in the largest cluster: some of Ganeti's limits are a cluster's.
             wanted.sort(key=lambda size: size.nodes)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""What the kernel and the installed programs can do. Only looked at: loading a module or making a bridge would change the machine."""
+"""What the kernel and the installed programs can do. Nothing is tried: loading a module would change the machine."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ganeti_vc.reconcile import refusals
 
 
 def module(name: str, option: str, root: Path = Path("/")) -> bool | None:
-    """Whether the kernel has a module, built in or to be loaded; None where its files are not at hand, as in a container."""
+    """Tell whether the kernel has a module, built in or loadable; None where its files are missing, as in a container."""
     if (root / "sys/module" / name).exists():
         return True
     release = os.uname().release
@@ -36,7 +36,7 @@ def module(name: str, option: str, root: Path = Path("/")) -> bool | None:
 
 
 def _bridge() -> bool | None:
-    """A bridge that exists shows it best."""
+    """Tell whether the kernel has bridges; one that exists is the best proof."""
     return any(Path("/sys/class/net").glob("*/bridge")) or module("bridge", "CONFIG_BRIDGE")
 
 
@@ -50,7 +50,7 @@ def _kernel(configs: Iterable[ClusterConfig]) -> Iterator[Feature]:
                   "without it, an idle confd takes nine times the processor time", optional=True)  # fmt: skip
     yield Feature("sysrq", f"kernel: {view.SYSRQ}", Path(view.SYSRQ).exists(),
                   "nothing to do: gnt-cluster verify is told on the nodes", optional=True)  # fmt: skip
-    if any(node.volume_group for made in configs for node in made.nodes):
+    if any(node.volume_group for config in configs for node in config.nodes):
         # systemd makes both device nodes where the module could be loaded (kmod's static nodes); in a container they are missing.
         mapper = "device-mapper" in Path("/proc/misc").read_text() or Path("/dev/mapper/control").exists()
         for key, what, there in (("device-mapper", "device-mapper", mapper),
@@ -77,13 +77,13 @@ def _ports(configs: Iterable[ClusterConfig]) -> Iterator[Feature]:
             f"bind what has it to one address; a Ganeti: {daemon.args_key}='-b ADDRESS' in /etc/default/ganeti",
             words=("taken", "free"),
         )
-    for port in sorted({made.ssh_port for made in configs} or {DEFAULT_SSH_PORT}):
+    for port in sorted({config.ssh_port for config in configs} or {DEFAULT_SSH_PORT}):
         yield Feature(f"port-{port}", f"port {port} (sshd)", port not in taken, "give another one (key ssh_port)",
                       words=("taken", "free"))  # fmt: skip
 
 
 def read(configs: Iterable[ClusterConfig]) -> list[Feature]:
-    """All of them, for these clusters."""
+    """Return all features, for these clusters."""
     configs = list(configs)
     directory = Feature("state", f"directory: {names.STATE_DIR}", names.STATE_DIR.is_dir(),
                         "reinstall the package ganeti-vcluster")  # fmt: skip

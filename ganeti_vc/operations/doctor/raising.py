@@ -15,7 +15,7 @@ from ganeti_vc.operations.doctor.examine import Report
 
 @dataclass(frozen=True)
 class Raise:
-    """A parameter of the kernel that is too low."""
+    """A parameter of the kernel that is too low, and its new value."""
 
     key: str
     before: int

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import resource
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -16,7 +17,7 @@ from ganeti_vc.machine.systemd import Systemd
 from ganeti_vc.model import capacity, names
 from ganeti_vc.model.capacity import KIB, Stock
 
-#: Those whose files grow with the nodes. Any instance of the templates says what all have.
+#: Services whose open files grow with the nodes. Any instance of a template has the limit of all.
 _DAEMONS = ("ganeti-luxid@node1.service", "ganeti-wconfd@node1.service", "ganeti-vcluster-sshd@default.service")
 
 
@@ -30,34 +31,31 @@ class _Processes:
 
 
 def _processes() -> _Processes:
-    found = _Processes()
+    seen = _Processes()
     for process in Path("/proc").glob("[0-9]*"):
         try:
             owner = process.stat().st_uid
             if owner == 0 and (process / "comm").read_text() == "systemd-journal\n":
-                found.journald = int(process.name)
+                seen.journald = int(process.name)
             for descriptor in (process / "fd").iterdir():
                 if os.readlink(descriptor) == "anon_inode:inotify":
-                    found.instances[owner] += 1
+                    seen.instances[owner] += 1
                     text = (process / "fdinfo" / descriptor.name).read_text()
-                    found.watches[owner] += text.count("inotify wd:")
+                    seen.watches[owner] += text.count("inotify wd:")
         except OSError:
             continue  # it has ended meanwhile
-    return found
+    return seen
 
 
 def _open_files(pid: int) -> Stock:
-    """A process's limit of open files, and how many it has."""
-    line = next(
-        line for line in Path(f"/proc/{pid}/limits").read_text().splitlines() if line.startswith("Max open files")
-    )
-    soft = line.split()[3]
-    present = capacity.NO_LIMIT if soft == "unlimited" else int(soft)
+    """Return a process's limit of open files, and how many it has."""
+    soft, _ = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    present = capacity.NO_LIMIT if soft == resource.RLIM_INFINITY else soft
     return Stock(present, len(list(Path(f"/proc/{pid}/fd").iterdir())))
 
 
 def _cgroup(name: str) -> int | None:
-    """A figure of the control group this machine is in; None on a machine that is in none, and where it says "max"."""
+    """Return a figure of the control group in which this machine is; None without one, and for "max"."""
     text = files.read(names.CGROUPS / name)
     return int(text) if text and text.strip().isdecimal() else None
 
@@ -73,7 +71,7 @@ def _memory() -> Stock:
 
 
 def _sysctls(processes: _Processes) -> Iterator[tuple[str, int | None, int]]:
-    """(key, value, how much is used)"""
+    """Yield key, value, and how much is used."""
     # running/all, of the whole machine (proc(5)).
     tasks = int(Path("/proc/loadavg").read_text().split()[3].partition("/")[2])
     yield "kernel.pid_max", sysctl.value("kernel.pid_max"), tasks
@@ -92,7 +90,7 @@ def _sysctls(processes: _Processes) -> Iterator[tuple[str, int | None, int]]:
 
 
 def read(systemd: Systemd) -> dict[str, Stock]:
-    """By the keys of capacity.LIMITS; what this machine does not have, or does not limit, is left out."""
+    """Return the stocks by the keys of capacity.LIMITS. What this machine lacks, or does not limit, is left out."""
     processes = _processes()
     disk = os.statvfs(names.STATE_DIR)
     stocks = {

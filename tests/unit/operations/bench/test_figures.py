@@ -159,6 +159,6 @@ def test_the_page_is_complete_in_itself() -> None:
 
 def test_a_saved_file_that_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "text").write_text("text")
-    for name, word in (("none", "No such file"), ("text", "no JSON document"), ("", "directory")):
+    for name, word in (("none", "No such file"), ("text", "not a JSON document"), ("", "directory")):
         with pytest.raises(VclusterError, match=f"{tmp_path / name}.*{word}.*--save FILE makes one"):
             bench_commands.do_bench(main.parse(["bench", "--compare", str(tmp_path / name), "other"]))
