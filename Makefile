@@ -53,7 +53,7 @@ qa: $(DEB) ## Ganeti's own QA suite on a cluster of four virtual nodes
 	tests/programs/need containers
 	/usr/bin/python3 tests/support/machine.py qa $(RELEASE) $(DEB)
 
-bench: $(DEB) ## costs beside upstream's way and beside the goals; PARTS, SIZES and RUNS choose
+bench: $(DEB) ## costs, compared with upstream's method and with the goals; PARTS, SIZES and RUNS choose
 	tests/programs/need containers
 	RUNS="$(RUNS)" SIZES="$(SIZES)" /usr/bin/python3 tests/programs/bench.py $(RELEASE) $(DEB) $(PARTS)
 
