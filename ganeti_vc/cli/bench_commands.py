@@ -26,6 +26,7 @@ def _saved(name: str) -> figures.BenchResult:
 
 
 def do_bench(args: argparse.Namespace) -> int:
+    """Measure, or compare two saved measurements."""
     if args.html:
         html_page.check()
     if args.compare:

@@ -23,6 +23,7 @@ def _snapshot_of(args: argparse.Namespace, name: str) -> names.SnapshotId:
 
 
 def do_save(args: argparse.Namespace) -> int:
+    """Save a snapshot."""
     snapshot = _snapshot_of(args, args.name)
     if args.dry_run:
         return output.print_dry_run(save.dry_run(snapshot), args)
@@ -40,6 +41,7 @@ def do_save(args: argparse.Namespace) -> int:
 
 
 def do_restore(args: argparse.Namespace) -> int:
+    """Restore a snapshot."""
     snapshot = _snapshot_of(args, args.name)
     keep = _snapshot_of(args, args.keep).name if args.keep else ""
     if args.dry_run:
@@ -56,6 +58,7 @@ def do_restore(args: argparse.Namespace) -> int:
 
 
 def do_snapshots(args: argparse.Namespace) -> int:
+    """List snapshots."""
     with locks.try_lock(names.CONFIG_DIR) as nobody_works:
         if nobody_works:
             snapshots.clean()
@@ -72,6 +75,7 @@ def do_snapshots(args: argparse.Namespace) -> int:
 
 
 def do_delete(args: argparse.Namespace) -> int:
+    """Delete a snapshot."""
     snapshot = _snapshot_of(args, args.name)
     snapshots.load(snapshot)
     if args.dry_run:

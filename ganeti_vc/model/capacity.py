@@ -86,6 +86,7 @@ class Size:
 
     @staticmethod
     def of(config: ClusterConfig, instances: int, ganeti: str) -> Size:
+        """Return the size of a declared cluster."""
         nodes, pool = len(config.nodes), config.ganeti.candidate_pool_size
         return Size(nodes, instances, pool, nodes if config.mond_on_all else min(nodes, pool), config.id.name,
                     config.name.partition(".")[2], config.fork_server, ganeti, config.network.version == 6)  # fmt: skip
@@ -213,6 +214,7 @@ class Row:
 
     @property
     def state(self) -> str:
+        """ok, tight (it works badly) or too low."""
         if self.needed <= self.present:
             return "ok"
         return "tight" if self.limit.soft else "too low"

@@ -5,8 +5,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, fields
 from typing import Any
 
 from configobj import ConfigObj, ConfigObjError, DuplicateError, flatten_errors, get_extra_values
@@ -52,10 +51,19 @@ class GanetiConfig:
     candidate_pool_size: int
     init_options: str
 
+    @classmethod
+    def from_section(cls, raw: Mapping[str, Any]) -> GanetiConfig:
+        """Take the values of the section [ganeti]."""
+        values: dict[str, Any] = {field.name: raw[field.name] for field in fields(cls)}
+        for name, value in values.items():
+            if isinstance(value, list):
+                values[name] = tuple(value)
+        return cls(**values)
+
 
 @dataclass(frozen=True)
 class SeedingConfig:
-    """How seeded nodes and instances look (ganeti_vc/operations/seeding.py)."""
+    """How seeded nodes and instances look (ganeti_vc/machine/seed.py)."""
 
     groups: tuple[str, ...]
     node_tags: tuple[str, ...]
@@ -65,6 +73,20 @@ class SeedingConfig:
     down: int  #: per cent
     spread: str  #: even or random
     random_seed: str
+
+    @classmethod
+    def from_section(cls, raw: Mapping[str, Any]) -> SeedingConfig:
+        """Take the values of the section [seeding]."""
+        return cls(
+            groups=tuple(raw["groups"]) or ("default",),
+            node_tags=tuple(raw["node_tags"]),
+            memory=tuple(map(mebibytes, raw["instance_memory"])) or (128,),
+            vcpus=tuple(map(int, raw["instance_vcpus"])) or (1,),
+            instance_tags=tuple(raw["instance_tags"]),
+            down=raw["instances_down"],
+            spread=raw["spread"],
+            random_seed=raw["random_seed"],
+        )
 
 
 @dataclass(frozen=True)
@@ -121,7 +143,9 @@ class _Reporter:
 
     def error(self, section: str, key: str, what: str, hint: str = "") -> ConfigError:
         parts = section.split("/") if section else [""]
-        line = line_of(self.text, parts, key) or line_of(self.text, parts, "")
+        # A new cluster has no file yet, and so no lines.
+        text = self.text if self.source.startswith("/") else ""
+        line = line_of(text, parts, key) or line_of(text, parts, "")
         where = f"{self.source}, line {line}" if line else self.source
         label = "".join(
             f" {'[' * depth}{part}{']' * depth}" for depth, part in enumerate(parts, 1) if part and depth == len(parts)
@@ -134,93 +158,66 @@ def key_error(config: ClusterConfig, key: str, what: str, hint: str) -> ConfigEr
     return _Reporter(config.source).error("cluster", key, what, hint)
 
 
-def parse(cluster: ClusterId, text: str, written: bool = True, source: Path | None = None) -> ClusterConfig:
+def parse(cluster: ClusterId, text: str, source: str = "") -> ClusterConfig:
     """Read and check one configuration.
 
-    Raises ConfigError that names file, line, section and key. `written`: the file exists already, as `source`
-    if that is not its usual name.
+    `source` is what errors name, if that is not the cluster's configuration file. Raises ConfigError that names source,
+    line, section and key.
     """
-    file = str(source or cluster.config_file)
-    reporter = _Reporter(*((file, text) if written else (f"new cluster {cluster.name}",)))
+    reporter = _Reporter(source or str(cluster.config_file), text)
     try:
         raw = ConfigObj(text.splitlines(), configspec=configspec(), interpolation=False, raise_errors=True)
     except ConfigObjError as err:
-        line = f", line {err.line_number}" if err.line_number else ""
-        reason = str(err).split(" at line")[0].rstrip(".")
-        hint = (
-            "keep one of them"
-            if isinstance(err, DuplicateError)
-            else "write sections as [name] and keys as key = value"
-        )
-        raise ConfigError(f"{reporter.source}{line}: {reason}: {str(err.line).strip()}", hint) from None
+        raise _syntax_error(err, reporter) from None
     result = raw.validate(VALIDATOR, preserve_errors=True)
-    for where, name in get_extra_values(raw):
-        section = "/".join(where)
-        known = [k.name for k in KEYS if k.section == (where[0] if where else "") and (where[1:] or not k.single)]
-        if not where:
-            raise reporter.error(
-                name if isinstance(raw[name], dict) else "",
-                "" if isinstance(raw[name], dict) else name,
-                "unknown section" if isinstance(raw[name], dict) else "key outside of a section",
-                f"sections are {', '.join(SECTION_DOCS)}",
-            )
-        raise reporter.error(section, name, "unknown key", f"known here: {', '.join(known)}")
+    _refuse_unknown(raw, reporter)
     if result is not True:
-        for where, key, problem in flatten_errors(raw, result):
-            if not where:
-                raise reporter.error("", key, "key outside of a section", f"sections are {', '.join(SECTION_DOCS)}")
-            section = "/".join(where)
-            check = next((k.check for k in KEYS if k.section == where[0] and k.name == key), "")
-            raise reporter.error(
-                section,
-                key or "",
-                str(problem) if problem else "missing",
-                f"allowed: {check}" if "(" in check and not check.startswith("words(") else "",
-            )
+        _refuse_invalid(raw, result, reporter)
     return _interpret(cluster, raw.dict(), reporter)
 
 
+def _syntax_error(err: ConfigObjError, reporter: _Reporter) -> ConfigError:
+    line = f", line {err.line_number}" if err.line_number else ""
+    reason = str(err).split(" at line")[0].rstrip(".")
+    is_duplicate = isinstance(err, DuplicateError)
+    hint = "keep one of them" if is_duplicate else "write sections as [name] and keys as key = value"
+    return ConfigError(f"{reporter.source}{line}: {reason}: {str(err.line).strip()}", hint)
+
+
+def _refuse_unknown(raw: ConfigObj, reporter: _Reporter) -> None:
+    """Raise ConfigError for a section or a key that does not exist."""
+    sections = f"sections are {', '.join(SECTION_DOCS)}"
+    for where, name in get_extra_values(raw):
+        if where:
+            known = [key.name for key in KEYS if key.section == where[0] and (where[1:] or not key.single)]
+            raise reporter.error("/".join(where), name, "unknown key", f"known here: {', '.join(known)}")
+        if isinstance(raw[name], dict):
+            raise reporter.error(name, "", "unknown section", sections)
+        raise reporter.error("", name, "key outside of a section", sections)
+
+
+def _refuse_invalid(raw: ConfigObj, result: object, reporter: _Reporter) -> None:
+    """Raise ConfigError for a value that its key does not allow."""
+    for where, key, problem in flatten_errors(raw, result):
+        if not where:
+            raise reporter.error("", key, "key outside of a section", f"sections are {', '.join(SECTION_DOCS)}")
+        check = next((known.check for known in KEYS if known.section == where[0] and known.name == key), "")
+        hint = f"allowed: {check}" if "(" in check and not check.startswith("words(") else ""
+        raise reporter.error("/".join(where), key or "", str(problem) if problem else "missing", hint)
+
+
 def _interpret(cluster: ClusterId, raw: Mapping[str, Any], reporter: _Reporter) -> ClusterConfig:
-    top, ganeti = raw["cluster"], raw["ganeti"]
+    top = raw["cluster"]
     suffix = f".{top['domain']}" if top["domain"] else ""
-    network = ipaddress.ip_network(top["network"])
-    plan = AddressPlan(network)
-    for key, count, most in (("nodes", top["nodes"], plan.max_nodes),
-                             ("instances", top["instances"], plan.max_instances)):  # fmt: skip
-        if count > most:
-            raise reporter.error("cluster", key, f"{count} do not fit into the network {network}, {most} do",
-                                 f"give a larger network, for example {LARGE_NETWORKS[network.version]}")  # fmt: skip
-    secondary: AddressPlan | None = None
-    if network.version == 6:
-        secondary = AddressPlan(ipaddress.ip_network(top["secondary_network"]))
-        if secondary.network.version != 4 or secondary.max_nodes < top["nodes"]:
-            raise reporter.error("cluster", "secondary_network", f"{secondary.network} has no room",
-                                 "give an IPv4 network for as many nodes")  # fmt: skip
-    node_names = [f"node{number}{suffix}" for number in range(1, top["nodes"] + 1)]
-    special = {name: value for name, value in raw["nodes"].items() if isinstance(value, dict)}
-    common = {key: value for key, value in raw["nodes"].items() if key not in special}
-    for name in special:
-        if name not in node_names:
-            raise reporter.error(f"nodes/{name}", "", "there is no such node",
-                                 f"the nodes are {node_names[0]} to {node_names[-1]}")  # fmt: skip
-    nodes = tuple(
-        _node(
-            cluster.node(name),
-            index,
-            plan,
-            secondary,
-            common | {key: value for key, value in special.get(name, {}).items() if value},
-            raw["daemons"],
-            reporter,
-        )
-        for index, name in enumerate(node_names)
-    )
+    plan = _address_plan(top, reporter)
+    secondary = _secondary_plan(top, reporter) if plan.network.version == 6 else None
+    nodes = _nodes(cluster, raw, suffix, _Plans(plan, secondary), reporter)
     config = ClusterConfig(
         id=cluster,
         source=reporter.source,
         name=f"{top['name']}{suffix}",
         address=plan.cluster,
-        network=network,
+        network=plan.network,
         secondary_network=secondary.network if secondary else None,
         nodes=nodes,
         instances=tuple((f"instance{index + 1}{suffix}", plan.instance(index)) for index in range(top["instances"])),
@@ -230,58 +227,74 @@ def _interpret(cluster: ClusterId, raw: Mapping[str, Any], reporter: _Reporter) 
         watcher_interval=top["watcher_interval"],
         fork_server=len(nodes) >= FORK_SERVER_FROM if top["fork_server"] == "auto" else top["fork_server"] == "yes",
         mond_on_all=len(nodes) <= MOND_ON_ALL_UP_TO if top["mond"] == "auto" else top["mond"] == "all",
-        ganeti=GanetiConfig(
-            enabled_hypervisors=tuple(ganeti["enabled_hypervisors"]),
-            enabled_disk_templates=tuple(ganeti["enabled_disk_templates"]),
-            vg_name=ganeti["vg_name"],
-            nic_mode=ganeti["nic_mode"],
-            ipolicy_bounds_specs=ganeti["ipolicy_bounds_specs"],
-            candidate_pool_size=ganeti["candidate_pool_size"],
-            init_options=ganeti["init_options"],
-        ),
-        seeding=SeedingConfig(
-            groups=tuple(raw["seeding"]["groups"]) or ("default",),
-            node_tags=tuple(raw["seeding"]["node_tags"]),
-            memory=tuple(map(mebibytes, raw["seeding"]["instance_memory"])) or (128,),
-            vcpus=tuple(map(int, raw["seeding"]["instance_vcpus"])) or (1,),
-            instance_tags=tuple(raw["seeding"]["instance_tags"]),
-            down=raw["seeding"]["instances_down"],
-            spread=raw["seeding"]["spread"],
-            random_seed=raw["seeding"]["random_seed"],
-        ),
+        ganeti=GanetiConfig.from_section(raw["ganeti"]),
+        seeding=SeedingConfig.from_section(raw["seeding"]),
     )
     _check_unique(config, reporter)
     _check_volume_groups(config, reporter)
     return config
 
 
+def _address_plan(top: Mapping[str, Any], reporter: _Reporter) -> AddressPlan:
+    """Return the plan of the cluster's network. Raises ConfigError when nodes or instances do not fit."""
+    plan = AddressPlan(ipaddress.ip_network(top["network"]))
+    for key, most in (("nodes", plan.max_nodes), ("instances", plan.max_instances)):
+        if top[key] > most:
+            what = f"{top[key]} do not fit into the network {plan.network}, {most} do"
+            hint = f"give a larger network, for example {LARGE_NETWORKS[plan.network.version]}"
+            raise reporter.error("cluster", key, what, hint)
+    return plan
+
+
+def _secondary_plan(top: Mapping[str, Any], reporter: _Reporter) -> AddressPlan:
+    """Return the plan of the IPv4 network beside an IPv6 one. Raises ConfigError when the nodes do not fit."""
+    secondary = AddressPlan(ipaddress.ip_network(top["secondary_network"]))
+    if secondary.network.version != 4 or secondary.max_nodes < top["nodes"]:
+        what = f"{secondary.network} has no room"
+        raise reporter.error("cluster", "secondary_network", what, "give an IPv4 network for as many nodes")
+    return secondary
+
+
+def _nodes(
+    cluster: ClusterId, raw: Mapping[str, Any], suffix: str, plans: _Plans, reporter: _Reporter
+) -> tuple[NodeConfig, ...]:
+    node_names = [f"node{number}{suffix}" for number in range(1, raw["cluster"]["nodes"] + 1)]
+    special = {name: value for name, value in raw["nodes"].items() if isinstance(value, dict)}
+    common = {key: value for key, value in raw["nodes"].items() if key not in special}
+    for name in special:
+        if name not in node_names:
+            hint = f"the nodes are {node_names[0]} to {node_names[-1]}"
+            raise reporter.error(f"nodes/{name}", "", "there is no such node", hint)
+
+    def hardware(name: str) -> dict[str, str]:
+        return common | {key: value for key, value in special.get(name, {}).items() if value}
+
+    return tuple(
+        _node(cluster.node(name), index, plans, hardware(name), raw["daemons"], reporter)
+        for index, name in enumerate(node_names)
+    )
+
+
+@dataclass(frozen=True)
+class _Plans:
+    """The plans of the primary and the secondary addresses."""
+
+    primary: AddressPlan
+    secondary: AddressPlan | None
+
+
 def _node(
-    node: NodeId,
-    index: int,
-    plan: AddressPlan,
-    secondary: AddressPlan | None,
-    special: Mapping[str, str],
-    extra: Mapping[str, str],
-    reporter: _Reporter,
+    node: NodeId, index: int, plans: _Plans, hardware: Mapping[str, str], extra: Mapping[str, str], reporter: _Reporter
 ) -> NodeConfig:
     if len(str(node.rootdir)) > names.MAX_ROOTDIR:
-        raise reporter.error("cluster", "domain", f"the node directory {node.rootdir} has {len(str(node.rootdir))} "
-                             f"characters, socket names allow {names.MAX_ROOTDIR}",
-                             "use a shorter domain or cluster name")  # fmt: skip
-    address = plan.node(index)
-    if special.get("address"):
-        address = ipaddress.ip_address(special["address"])
-        if address not in plan.network:
-            raise reporter.error(f"nodes/{node.name}", "address", f"{address} is not in the network {plan.network}",
-                                 "take an address of the network")  # fmt: skip
-        if address in plan.reserved:
-            raise reporter.error(f"nodes/{node.name}", "address",
-                                 f"{address} is {plan.reserved[address]} of the network {plan.network}",
-                                 "take another address of the network")  # fmt: skip
+        what = f"the node directory {node.rootdir} has {len(str(node.rootdir))} characters, "
+        what += f"socket names allow {names.MAX_ROOTDIR}"
+        raise reporter.error("cluster", "domain", what, "use a shorter domain or cluster name")
+    address = _address(node, index, plans.primary, hardware.get("address", ""), reporter)
     # noded would lock its memory, on every node. Upstream's vcluster-setup prevents it, too.
     own = {"noded": "--no-mlock"}
     # The remote API listens on the cluster's address, which moves with the master.
-    bind = {daemon.name: plan.cluster if daemon.name == "rapi" else address for daemon in DAEMONS}
+    bind = {daemon.name: plans.primary.cluster if daemon.name == "rapi" else address for daemon in DAEMONS}
     args = {
         daemon.name: " ".join(
             part
@@ -293,13 +306,28 @@ def _node(
     return NodeConfig(
         node,
         address,
-        secondary.node(index) if secondary else None,
+        plans.secondary.node(index) if plans.secondary else None,
         args,
-        memory=mebibytes(special["memory"]) if special["memory"] else None,
-        cpus=int(special["cpus"]) if special["cpus"] else None,
-        disk=mebibytes(special["disk"]) if special["disk"] else None,
-        volume_group=mebibytes(special["volume_group"]) if special["volume_group"] else None,
+        memory=mebibytes(hardware["memory"]) if hardware["memory"] else None,
+        cpus=int(hardware["cpus"]) if hardware["cpus"] else None,
+        disk=mebibytes(hardware["disk"]) if hardware["disk"] else None,
+        volume_group=mebibytes(hardware["volume_group"]) if hardware["volume_group"] else None,
     )
+
+
+def _address(node: NodeId, index: int, plan: AddressPlan, given: str, reporter: _Reporter) -> Address:
+    """Return the planned address of a node, or the one that its subsection gives. Raises ConfigError."""
+    if not given:
+        return plan.node(index)
+    address = ipaddress.ip_address(given)
+    section = f"nodes/{node.name}"
+    if address not in plan.network:
+        what = f"{address} is not in the network {plan.network}"
+        raise reporter.error(section, "address", what, "take an address of the network")
+    if address in plan.reserved:
+        what = f"{address} is {plan.reserved[address]} of the network {plan.network}"
+        raise reporter.error(section, "address", what, "take another address of the network")
+    return address
 
 
 def _check_unique(config: ClusterConfig, reporter: _Reporter) -> None:

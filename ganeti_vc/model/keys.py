@@ -129,6 +129,7 @@ def _spec(key: Key) -> str:
 
 
 def configspec() -> ConfigObj:
+    """Return the specification that configobj validates a file against."""
     lines: list[str] = []
     for section in SECTION_DOCS:
         keys = [key for key in KEYS if key.section == section]

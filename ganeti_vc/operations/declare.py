@@ -41,7 +41,7 @@ def new_config(cluster: ClusterId, options: UpOptions) -> tuple[ClusterConfig, s
     for network in networks:
         text = keys.render(_values(cluster, options, network))
         try:
-            new = config.parse(cluster, text, written=False)
+            new = config.parse(cluster, text, f"new cluster {cluster.name}")
             _check_new(new, others, unreadable, state)
         except ConfigError as err:
             # A network that the user has chosen is refused; of the usual ones, the next is tried.

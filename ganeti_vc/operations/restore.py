@@ -30,7 +30,7 @@ def check(snapshot: SnapshotId) -> tuple[Snapshot, ClusterConfig]:
     if saved.about.ganeti != ganeti.version():
         raise VclusterError(f"the snapshot {snapshot.name} is one of Ganeti {saved.about.ganeti}, and installed is "
                             f"{ganeti.version()}", "install that version again")  # fmt: skip
-    config = parse(cluster, saved.config.read_text(), source=saved.config)
+    config = parse(cluster, saved.config.read_text(), str(saved.config))
     # Other clusters whose files cannot be read do not matter here.
     check_against(config, [one for other, one in config_files.read_configs()[0].items() if other != cluster])
     # The present disks do not count, as they will be replaced.

@@ -28,6 +28,7 @@ class Ledger:
     networks: frozenset[Network]
 
     def to_json(self) -> str:
+        """Return the text of the ledger's file."""
         return json.dumps(
             {
                 "schema": 1,
@@ -41,6 +42,7 @@ class Ledger:
 
     @staticmethod
     def from_json(text: str) -> Ledger:
+        """Read what `to_json` has written."""
         raw = json.loads(text)
         return Ledger(
             raw["device"],

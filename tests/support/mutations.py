@@ -3,7 +3,7 @@
 
     PYTHONPATH=. RELEASES=bookworm .venv/bin/pytest -p tests.support.mutations tests/system/test_030_rows.py
 
-A plugin for pytest: a test fails here if it passes with its feature broken. Afterwards all is mended, as the
+A plugin for pytest: a test fails here if it passes with its feature broken. Afterwards everything is repaired, as the
 rows share a cluster.
 """
 
@@ -66,7 +66,7 @@ mkdir -p /root/saved
 cp -a {TOOLS} /root/saved/tools; cp -a {MODULES} /root/saved/modules; cp -a {OS} /root/saved/os
 cp -a {NODE1}/var/lib/ganeti/rapi/users /root/saved/users
 """
-MEND = f"""
+REPAIR = f"""
 chattr -i {NODE2}/var/run/ganeti/fake-hypervisor 2>/dev/null; umount {NODE2}/var/run/ganeti/fake-hypervisor 2>/dev/null
 cp -a /root/saved/tools/. {TOOLS}/; cp -a /root/saved/modules/. {MODULES}/; cp -a /root/saved/os/. {OS}/
 cp -a /root/saved/users {NODE1}/var/lib/ganeti/rapi/users
@@ -93,4 +93,4 @@ def pytest_pyfunc_call(pyfuncitem: Any) -> Iterator[None]:
     else:
         pytest.fail("it does not notice", pytrace=False)
     finally:
-        machine.sh(MEND)
+        machine.sh(REPAIR)

@@ -57,7 +57,7 @@ def test_the_watcher_runs_where_it_might_have_something_to_do(cluster: Machine) 
         cluster.run("systemctl", "start", unit)
         return cluster.run("systemctl", "show", "-P", "Result", unit).stdout.strip()
 
-    for spoil, mend in (
+    for spoil, repair in (
         ("systemctl stop ganeti-mond@node2", "systemctl is-active ganeti-mond@node2"),
         (f"mkdir -p {root}/etc/ganeti/hooks/watcher", f"rm -r {root}/etc/ganeti/hooks"),
         (f"mv {health} /root/", f"mv /root/ssconf_maintain_node_health {health}"),
@@ -66,7 +66,7 @@ def test_the_watcher_runs_where_it_might_have_something_to_do(cluster: Machine) 
         assert result() == "exec-condition"
         cluster.sh(spoil)
         assert result() == "success", spoil
-        cluster.sh(mend)
+        cluster.sh(repair)
     assert result() == "exec-condition"
 
 

@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
+# long: the rows of one table share a cluster.
 """What Ganeti's design for virtual clusters lists (doc/design-virtual-clusters.rst), row by row, with Ganeti's own commands.
 
 Each test is named after its row. Node 1 is the master, node 2 has hardware of its own.

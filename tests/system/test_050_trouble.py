@@ -148,7 +148,7 @@ def test_a_full_disk(machine: Machine, untouched: str) -> None:
     try:
         assert "19 MiB are needed" in refused(machine, "gnt-vcluster", "up")
         machine.sh("mount -o remount,size=30M /var/lib/ganeti-vcluster")
-        # Ganeti hangs when the disk is full in the middle; whoever loses patience goes on later.
+        # Ganeti hangs when the disk is full in the middle; a user who loses patience goes on later.
         process = machine.popen(*UP)
         machine.wait_for(POINTS["gnt-cluster init has begun"])
         machine.sh("cat /dev/zero >/var/lib/ganeti-vcluster/filler", check=False)

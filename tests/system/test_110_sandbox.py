@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Clusters without root: a user of the machine, his sandboxes, and what the machine notices of them."""
+"""Clusters without root: a user of the machine, the user's sandboxes, and what the machine notices of them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SANDBOX_PROCESSES = "ps -u {user} -o pid=,args= | grep -v -e 'systemd --user' -e
 
 
 class User:
-    """A user of the machine without a capability, by the commands he types."""
+    """A user of the machine without a capability, by the commands that the user types."""
 
     def __init__(self, machine: Machine, name: str) -> None:
         self.machine, self.name = machine, name
@@ -41,7 +41,7 @@ class User:
         return self.run("gnt-vcluster", *argv).stdout
 
     def journal(self) -> str:
-        """The last of his sandbox's."""
+        """The last lines of the journal of the user's sandbox."""
         argv = ("sandbox", "exec", "--", "journalctl", "-n", "100", "-o", "short-monotonic", "--no-pager")
         return self.run("gnt-vcluster", *argv, check=False).stdout
 
@@ -216,7 +216,7 @@ def test_forwarding(up: User) -> None:
 def test_two_sandboxes_and_two_users_with_the_same_names(up: User, two: User) -> None:
     up.vcluster("--sandbox=other", "up", "--nodes", "2", "--no-verify")
     assert up.roles("--sandbox=other") == THREE[:4] and up.roles() == THREE
-    # He is not logged in, and so has no systemd and no control group: he is told what to ask the administrator for.
+    # A user who is not logged in has no systemd and no control group, and is told what to ask the administrator for.
     machine = two.machine
     refusal = two.failure("up", "--no-verify")
     assert "control group: yours, or a systemd of yours: missing" in refusal
@@ -268,11 +268,11 @@ def test_odd_names_places_and_moments(up: User) -> None:
     machine.wait_for(f"! grep -Eq '^[0-9]+ +[1-9]' {up.data}/default/lock")
     up.vcluster("sandbox", "start")
     assert stop.wait(60) == 0 and up.roles() == THREE
-    # What belongs to him below /usr is read-only inside, too.
+    # What belongs to the user below /usr is read-only inside, too.
     machine.sh("install -d -o one /usr/local/mine")
     assert up.run("gnt-vcluster", "sandbox", "exec", "--", "touch", "/usr/local/mine/file", check=False).returncode != 0
     machine.sh("rmdir /usr/local/mine")
-    # A command ends with whoever had it run.
+    # A command ends with the process that had it run.
     machine.popen(*up.argv("gnt-vcluster", "sandbox", "exec", "--", "sleep", "777"))
     machine.wait_for("pgrep -xf 'sleep 777'")
     machine.sh("pkill -KILL -f '^nsenter .*sleep 777'")
