@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 
 from ganeti_vc.base import locks, progress
-from ganeti_vc.base.errors import UsageError, VclusterError
+from ganeti_vc.base.errors import VclusterError
 from ganeti_vc.cli import output
 from ganeti_vc.machine import config_files, snapshots
 from ganeti_vc.model import names
@@ -17,9 +17,7 @@ from ganeti_vc.reconcile import locking
 
 
 def _snapshot_of(args: argparse.Namespace, name: str) -> names.SnapshotId:
-    if not names.is_snapshot_name(name):
-        raise UsageError(f"{name!r} cannot name a snapshot", "use letters, digits and _.+-, at most 64")
-    return lookup.default_cluster(args.cluster).snapshot(name)
+    return names.SnapshotId.parse(lookup.default_cluster(args.cluster), name)
 
 
 def do_save(args: argparse.Namespace) -> int:

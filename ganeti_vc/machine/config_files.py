@@ -8,8 +8,8 @@ import os
 from collections.abc import Iterable
 
 from ganeti_vc.base.errors import ConfigError, VclusterError
-from ganeti_vc.model import config, names
-from ganeti_vc.model.config import ClusterConfig, key_error, parse
+from ganeti_vc.model import names
+from ganeti_vc.model.config import ClusterConfig, check_against, key_error, parse
 from ganeti_vc.model.names import ClusterId
 
 
@@ -56,34 +56,37 @@ def declared() -> tuple[ClusterId, ...]:
 
 def misnamed() -> dict[str, ConfigError]:
     """Return the errors of configuration files whose names cannot name clusters, by that name."""
-    found = sorted(path for path in names.CONFIG_DIR.glob("*.conf") if not names.is_cluster_id(path.stem))
-    return {path.stem: ConfigError(f"{path}: {path.stem!r} cannot name a cluster",
-                                   "use small letters, digits and '-', at most 32 characters")
-            for path in found}  # fmt: skip
+    errors: dict[str, ConfigError] = {}
+    for path in sorted(names.CONFIG_DIR.glob("*.conf")):
+        try:
+            ClusterId.parse(path.stem)
+        except VclusterError as err:
+            errors[path.stem] = ConfigError(f"{path}: {err.message}", err.hint)
+    return errors
 
 
-def readable(clusters: Iterable[ClusterId]) -> tuple[list[ClusterConfig], dict[ClusterId, VclusterError]]:
-    """Read the files of these clusters, each by itself. Return the configurations, and the errors of the others."""
-    good: list[ClusterConfig] = []
-    bad: dict[ClusterId, VclusterError] = {}
+def read(
+    clusters: Iterable[ClusterId], check_each_other: bool = False
+) -> tuple[dict[ClusterId, ClusterConfig], dict[ClusterId, VclusterError]]:
+    """Read the files of these clusters. Return the configurations, and the errors of the others.
+
+    With `check_each_other`, a cluster that shares something with one before it is an error, too.
+    """
+    configs: dict[ClusterId, ClusterConfig] = {}
+    errors: dict[ClusterId, VclusterError] = {}
     for cluster in clusters:
         try:
-            good.append(load(cluster))
+            config = load(cluster)
+            if check_each_other:
+                check_against(config, configs.values())
         except VclusterError as err:
-            bad[cluster] = err
-    return good, bad
+            errors[cluster] = err
+        else:
+            configs[cluster] = config
+    return configs, errors
 
 
 def read_configs() -> tuple[dict[ClusterId, ClusterConfig], dict[ClusterId, VclusterError]]:
     """Return all clusters that can be used, and the errors of the others: one bad file does not stop its neighbours."""
-    good: dict[ClusterId, ClusterConfig] = {}
-    bad: dict[ClusterId, VclusterError] = {ClusterId(name): err for name, err in misnamed().items()}
-    for cluster in declared():
-        try:
-            loaded = load(cluster)
-            config.check_against(loaded, good.values())
-        except VclusterError as err:
-            bad[cluster] = err
-        else:
-            good[cluster] = loaded
-    return good, bad
+    configs, errors = read(declared(), check_each_other=True)
+    return configs, {**{ClusterId(name): err for name, err in misnamed().items()}, **errors}

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from ganeti_vc.base import files
+from ganeti_vc.model.daemons import DAEMONS, Runs
 from ganeti_vc.model.names import ClusterId, NodeId
 
 
@@ -57,14 +58,15 @@ def expected_units(node: NodeId, master: NodeId | None) -> list[str]:
     """Return the units of the daemons that ought to run on this node, by the files that Ganeti has put there."""
     if not (node.data_dir / "server.pem").exists():
         return []
-    wanted, candidate = ["noded"], (node.data_dir / "config.data").exists()
-    if candidate or node.mond_link.is_symlink():
-        wanted.append("mond")
-    if candidate:
-        wanted.append("confd")
-        if node == master:
-            wanted += ["wconfd", "luxid", "rapi"]
-    return [node.service(daemon) for daemon in wanted]
+    is_candidate = (node.data_dir / "config.data").exists()
+    here = {
+        Runs.EVERYWHERE: True,
+        Runs.AS_CONFIGURED: is_candidate or node.mond_link.is_symlink(),
+        Runs.CANDIDATES: is_candidate,
+        Runs.MASTER: is_candidate and node == master,
+        Runs.ON_DEMAND: False,
+    }
+    return [node.service(daemon.name) for daemon in DAEMONS if here[daemon.runs]]
 
 
 _UNFINISHED = {"queued", "waiting", "canceling", "running"}

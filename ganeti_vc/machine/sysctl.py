@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from ganeti_vc.base import files
+from ganeti_vc.base import files, kernel
 from ganeti_vc.model import names
 
 _HEAD = """\
@@ -22,8 +22,7 @@ def path_of(key: str) -> Path:
 
 def value(key: str) -> int | None:
     """Return the present value; None where this kernel, or this container, does not have it."""
-    text = files.read(path_of(key))
-    return None if text is None else int(text.split()[0])
+    return kernel.number(path_of(key))
 
 
 def is_writable(key: str) -> bool:

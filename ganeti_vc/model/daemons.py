@@ -16,6 +16,7 @@ class Runs(StrEnum):
     """Where a daemon runs on a healthy cluster."""
 
     EVERYWHERE = "on every node"
+    AS_CONFIGURED = "on every node, or on master candidates only"  #: key mond
     CANDIDATES = "on master candidates"
     MASTER = "on the master"
     ON_DEMAND = "on demand"
@@ -47,6 +48,6 @@ DAEMONS = (
     Daemon("rapi", Runs.MASTER),
     Daemon("luxid", Runs.MASTER),
     Daemon("kvmd", Runs.ON_DEMAND),
-    Daemon("mond", Runs.EVERYWHERE),
+    Daemon("mond", Runs.AS_CONFIGURED),
     Daemon("metad", Runs.ON_DEMAND),
 )

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ganeti_vc.base import constants
+from ganeti_vc.base.errors import UsageError, VclusterError
 
 CONFIG_DIR = Path("/etc/ganeti-vcluster")
 STATE_DIR = Path("/var/lib/ganeti-vcluster")
@@ -80,9 +81,20 @@ def is_snapshot_name(text: str) -> bool:
 
 @dataclass(frozen=True, order=True)
 class ClusterId:
-    """One virtual cluster on this machine, by the name of its configuration file."""
+    """One virtual cluster on this machine, by the name of its configuration file.
+
+    Names that are found on the machine are taken as they are; `parse` checks those that a user gives.
+    """
 
     name: str
+
+    @classmethod
+    def parse(cls, text: str) -> ClusterId:
+        """Return the cluster that a user names. Raises VclusterError."""
+        if not is_cluster_id(text):
+            what = f"{text!r} cannot name a cluster"
+            raise VclusterError(what, "use small letters, digits and '-', at most 32 characters")
+        return cls(text)
 
     @property
     def config_file(self) -> Path:
@@ -190,6 +202,13 @@ class SnapshotId:
 
     cluster: ClusterId
     name: str
+
+    @classmethod
+    def parse(cls, cluster: ClusterId, text: str) -> SnapshotId:
+        """Return the snapshot that a user names. Raises UsageError."""
+        if not is_snapshot_name(text):
+            raise UsageError(f"{text!r} cannot name a snapshot", "use letters, digits and _.+-, at most 64")
+        return cls(cluster, text)
 
     @property
     def directory(self) -> Path:

@@ -13,6 +13,7 @@ import socket
 import struct
 from pathlib import Path
 
+from ganeti_vc.base import kernel
 from ganeti_vc.node import libc
 
 LIMITS = [value for name, value in vars(resource).items() if name.startswith("RLIMIT_")]
@@ -24,9 +25,7 @@ def status_of(pid: int) -> dict[str, str]:
 
 def _join_cgroup(pid: int) -> None:
     """Become a member of another process's control group, in each hierarchy systemd uses."""
-    mounts = [line.split() for line in Path("/proc/self/mounts").read_text().splitlines()]
-    unified = next(fields[1] for fields in mounts if fields[2] == "cgroup2")
-    named = next((fields[1] for fields in mounts if fields[2] == "cgroup" and "name=systemd" in fields[3]), None)
+    unified, named = kernel.mount_of("cgroup2"), kernel.mount_of("cgroup", "name=systemd")
     for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines():
         _, controllers, path = line.split(":", 2)
         root = {"": unified, "name=systemd": named}.get(controllers)

@@ -32,7 +32,8 @@ def new_config(cluster: ClusterId, options: UpOptions) -> tuple[ClusterConfig, s
     Without options, the domain is the cluster's name, or none for the cluster `default`; the network is the first usual
     one that is free and large enough. Raises ConfigError that names the key and what is in the way.
     """
-    others, unreadable = config_files.readable(other for other in config_files.declared() if other != cluster)
+    readable, unreadable = config_files.read(other for other in config_files.declared() if other != cluster)
+    others = list(readable.values())
     for other, err in unreadable.items():
         log.warning("left out of the check for overlaps: the cluster %s: %s", other.name, err)
     networks = _networks(options)

@@ -49,6 +49,4 @@ def default_cluster(name: str | None) -> ClusterId:
 
     Raises VclusterError.
     """
-    if name is not None and not names.is_cluster_id(name):
-        raise VclusterError(f"{name!r} cannot name a cluster", "use small letters, digits and '-', at most 32")
-    return ClusterId("default" if name is None else name)
+    return ClusterId.parse("default" if name is None else name)

@@ -24,6 +24,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ganeti_vc.base import kernel
 from ganeti_vc.base.constants import LIB_DIR
 from ganeti_vc.base.errors import VclusterError
 from ganeti_vc.base.process import BASE_ENVIRONMENT
@@ -57,8 +58,7 @@ def in_own_mapping(*argv: str) -> list[str]:
 
 def all_groups() -> Path:
     """Return where the unified hierarchy of control groups is mounted. Raises ContainerError where it is not."""
-    mounts = [line.split() for line in Path("/proc/self/mounts").read_text().splitlines()]
-    root = next((fields[1] for fields in mounts if fields[2] == "cgroup2"), None)
+    root = kernel.mount_of("cgroup2")
     if not root:
         raise ContainerError("control groups v2 are not mounted", "mount -t cgroup2 cgroup2 /sys/fs/cgroup")
     return Path(root)

@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from ganeti_vc.base import kernel
 from ganeti_vc.model.feature import Feature
 from ganeti_vc.sandbox import container, owner, sandboxes
 
@@ -40,10 +41,10 @@ def free(found: Sequence[Range]) -> int:
 
 
 def _sysctl(name: str) -> int | None:
-    """Return an integer parameter of the kernel; None where it has none of that name."""
+    """Return a parameter of the kernel; None where it has none of that name, or a user may not read it."""
     try:
-        return int(Path("/proc/sys", name).read_text())
-    except (OSError, ValueError):
+        return kernel.number(Path("/proc/sys", name))
+    except PermissionError:
         return None
 
 

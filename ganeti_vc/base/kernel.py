@@ -1,0 +1,23 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""What the kernel says of itself in /proc: mounts and numbers. The standard library only, as node/ imports it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+def mount_of(kind: str, option: str = "") -> str | None:
+    """Return where the first file system of this type is mounted, with this option; None where there is none (proc(5))."""
+    for line in Path("/proc/self/mounts").read_text().splitlines():
+        _, place, found, options, *_ = line.split()
+        if found == kind and (not option or option in options.split(",")):
+            return place
+    return None
+
+
+def number(path: Path) -> int | None:
+    """Return the first number in a file of /proc; None where this kernel, or this container, has no such file."""
+    try:
+        return int(path.read_text().split()[0])
+    except (FileNotFoundError, NotADirectoryError):
+        return None
