@@ -9,8 +9,8 @@ from pathlib import Path
 def mount_of(kind: str, option: str = "") -> str | None:
     """Return where the first file system of this type is mounted, with this option; None where there is none (proc(5))."""
     for line in Path("/proc/self/mounts").read_text().splitlines():
-        _, place, found, options, *_ = line.split()
-        if found == kind and (not option or option in options.split(",")):
+        _, place, type_, options, *_ = line.split()
+        if type_ == kind and (not option or option in options.split(",")):
             return place
     return None
 

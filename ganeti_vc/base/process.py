@@ -68,8 +68,10 @@ def run(
             texts.append(stream.read().decode(errors="replace"))
     done = subprocess.CompletedProcess(list(argv), child.returncode, *texts)
     if check and done.returncode:
-        raise StepFailed(f"{shlex.join(argv[:2])} ended with {done.returncode}: {reason(done)}",
-                         f"the whole command: {shlex.join(argv)}")  # fmt: skip
+        raise StepFailed(
+            f"{shlex.join(argv[:2])} ended with {done.returncode}: {reason(done)}",
+            f"the whole command: {shlex.join(argv)}",
+        )
     return done
 
 

@@ -39,7 +39,7 @@ def do_bench(args: argparse.Namespace) -> int:
     else:
         options = measure.BenchOptions(args.sizes, args.instances_per_node, args.runs, measure.operations(args.only), args.idle,
                               measure.settings(args.setting))  # fmt: skip
-        results = [measure.bench(lookup.default_cluster(args.cluster), options, lambda found: _write_bench([found], args),
+        results = [measure.bench(lookup.default_cluster(args.cluster), options, lambda result: _write_bench([result], args),
                                output.progress(args))]  # fmt: skip
         columns, cells = figures.table(results[0])
         document = results[0].document()

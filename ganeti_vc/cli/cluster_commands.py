@@ -50,8 +50,10 @@ Try:
   {program()} status {cluster}
   {program()} logs {outcome.config.nodes[0].id.name} -f""")
     if errors:
-        raise StepFailed(f"gnt-cluster verify finds: {errors[0]}" + (f" and {len(errors) - 1} more" if errors[1:] else ""),
-                         f"look at: gnt-vcluster exec {_master_option(outcome)}master -- gnt-cluster verify")  # fmt: skip
+        raise StepFailed(
+            f"gnt-cluster verify finds: {errors[0]}" + (f" and {len(errors) - 1} more" if errors[1:] else ""),
+            f"look at: gnt-vcluster exec {_master_option(outcome)}master -- gnt-cluster verify",
+        )
     return 0
 
 
@@ -108,8 +110,15 @@ def _show_status(
         print("\033[H\033[J", end="")
     if args.json:
         master = next((node.node for node in nodes if node.role == "master"), None)
-        output.print_json({"cluster": config.id.name, "name": config.name, "master": master,
-                           "state": status.cluster_state(nodes), "nodes": [asdict(node) for node in nodes]})  # fmt: skip
+        output.print_json(
+            {
+                "cluster": config.id.name,
+                "name": config.name,
+                "master": master,
+                "state": status.cluster_state(nodes),
+                "nodes": [asdict(node) for node in nodes],
+            }
+        )
     else:
         output.print_listing(status.NODE_FIELDS, [node.row() for node in nodes], args)
     sys.stdout.flush()

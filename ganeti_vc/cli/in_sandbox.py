@@ -138,5 +138,7 @@ def check(box: Sandbox) -> None:
 def notice(box: Sandbox, progress: Progress) -> None:
     """Tell a user whose systemd ends at log-out that the sandbox ends then, too."""
     if owner.user_manager() and not owner.lingers():
-        progress.say("The sandbox ends when you log out. To keep it: sudo loginctl enable-linger; "
-                     f"to have it after a reboot: systemctl --user enable {owner.unit_name(box)}")  # fmt: skip
+        progress.say(
+            "The sandbox ends when you log out. To keep it: sudo loginctl enable-linger; "
+            f"to have it after a reboot: systemctl --user enable {owner.unit_name(box)}"
+        )

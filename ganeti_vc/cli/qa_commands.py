@@ -21,14 +21,26 @@ def do_qa(args: argparse.Namespace) -> int:
     runner.check(only)
     tests = suite.runs(ganeti.version(), args.quick, only)
     cluster = lookup.default_cluster(args.cluster)
-    found = runner.QaRun(cluster, tests, args.remainder, args.keep, junit, log, output.progress(args)).run()
-    counts = {outcome: sum(result.outcome == outcome for result in found)
+    results = runner.QaRun(cluster, tests, args.remainder, args.keep, junit, log, output.progress(args)).run()
+    counts = {outcome: sum(result.outcome == outcome for result in results)
               for outcome in ("passed", "failed", "not applicable", "skipped")}  # fmt: skip
     seconds = time.monotonic() - begin
     if args.json:
-        output.print_json({"seconds": round(seconds), "counts": counts, "tests": [
-            {"name": result.name, "description": result.description, "outcome": result.outcome,
-             "seconds": round(result.seconds, 1)} for result in found]})  # fmt: skip
+        output.print_json(
+            {
+                "seconds": round(seconds),
+                "counts": counts,
+                "tests": [
+                    {
+                        "name": result.name,
+                        "description": result.description,
+                        "outcome": result.outcome,
+                        "seconds": round(result.seconds, 1),
+                    }
+                    for result in results
+                ],
+            }
+        )
     else:
         print(", ".join(f"{count} {outcome}" for outcome, count in counts.items()) + f" in {seconds:.0f} s")
     return 1 if counts["failed"] else 0

@@ -29,12 +29,15 @@ def do_save(args: argparse.Namespace) -> int:
     saved = save.save(snapshot, args.live, output.progress(args))
     seconds, about = time.monotonic() - begin, saved.snapshot.about
     if args.json:
-        output.print_json({**saved.snapshot.document(), "seconds": round(seconds, 2),
-                           "stood_still": round(saved.stood_still, 2)})  # fmt: skip
+        output.print_json(
+            {**saved.snapshot.document(), "seconds": round(seconds, 2), "stood_still": round(saved.stood_still, 2)}
+        )
     else:
         stood_still = f", in which the nodes stood still for {saved.stood_still:.2f} s" if saved.stood_still else ""
-        print(f"Snapshot {snapshot.name} of {snapshot.cluster.name} is saved: {progress.counted(about.nodes, 'node')}, "
-              f"{about.size / 2**20:.0f} MiB ({seconds:.1f} s{stood_still}).")  # fmt: skip
+        print(
+            f"Snapshot {snapshot.name} of {snapshot.cluster.name} is saved: {progress.counted(about.nodes, 'node')}, "
+            f"{about.size / 2**20:.0f} MiB ({seconds:.1f} s{stood_still})."
+        )
     return 0
 
 
@@ -50,8 +53,10 @@ def do_restore(args: argparse.Namespace) -> int:
     if args.json:
         output.print_json({**outcome.document(), "snapshot": snapshot.name, "seconds": round(seconds, 1)})
     else:
-        print(f"Cluster {snapshot.cluster.name} is what it was in {snapshot.name}: "
-              f"{progress.counted(len(outcome.config.nodes), 'node')} ({seconds:.1f} s).")  # fmt: skip
+        print(
+            f"Cluster {snapshot.cluster.name} is what it was in {snapshot.name}: "
+            f"{progress.counted(len(outcome.config.nodes), 'node')} ({seconds:.1f} s)."
+        )
     return 0
 
 
@@ -61,14 +66,16 @@ def do_snapshots(args: argparse.Namespace) -> int:
         if nobody_works:
             snapshots.clean()
     cluster = None if args.cluster is None else lookup.default_cluster(args.cluster)
-    found = snapshots.all_snapshots(cluster)
-    if cluster and not (found or config_files.exists(cluster) or cluster.directory.exists()):
-        raise VclusterError(f"there is no cluster {cluster.name} and no snapshot of it",
-                            "gnt-vcluster list and gnt-vcluster snapshot list show what exists")  # fmt: skip
+    shown = snapshots.all_snapshots(cluster)
+    if cluster and not (shown or config_files.exists(cluster) or cluster.directory.exists()):
+        raise VclusterError(
+            f"there is no cluster {cluster.name} and no snapshot of it",
+            "gnt-vcluster list and gnt-vcluster snapshot list show what exists",
+        )
     if args.json:
-        output.print_json({"snapshots": [snapshot.document() for snapshot in found]})
+        output.print_json({"snapshots": [snapshot.document() for snapshot in shown]})
     else:
-        output.print_listing(snapshots.FIELDS, [snapshot.row() for snapshot in found], args)
+        output.print_listing(snapshots.FIELDS, [snapshot.row() for snapshot in shown], args)
     return 0
 
 

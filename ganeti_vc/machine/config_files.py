@@ -19,28 +19,39 @@ def load(cluster: ClusterId) -> ClusterConfig:
         return parse(cluster, cluster.config_file.read_text())
     except (OSError, UnicodeDecodeError) as err:
         if not exists(cluster):
-            raise ConfigError(f"there is no cluster {cluster.name}: {cluster.config_file} does not exist",
-                              f"make it with: gnt-vcluster up {cluster.name}") from None  # fmt: skip
+            raise ConfigError(
+                f"there is no cluster {cluster.name}: {cluster.config_file} does not exist",
+                f"make it with: gnt-vcluster up {cluster.name}",
+            ) from None
         reason = err.strerror if isinstance(err, OSError) else f"{err.reason} in UTF-8"
-        raise ConfigError(f"cannot read {cluster.config_file}: {reason}",
-                          "fix it, or move it out of the directory") from None  # fmt: skip
+        raise ConfigError(
+            f"cannot read {cluster.config_file}: {reason}", "fix it, or move it out of the directory"
+        ) from None
 
 
 def load_present(cluster: ClusterId) -> ClusterConfig:
     """As `load`, for commands that act on nodes. Raises ConfigError when the file's names are those of other nodes."""
-    made = load(cluster)
-    for node in made.nodes:
+    config = load(cluster)
+    for node in config.nodes:
         with contextlib.suppress(FileNotFoundError):
             owner = node.id.registry_link.readlink().parent
             if owner != cluster.directory:
-                raise key_error(made, "domain", f"the name {node.id.name} belongs to the cluster {owner.name} already",
-                                "give the clusters different domains")  # fmt: skip
-    if not any((node.id.data_dir / "config.data").exists() for node in made.nodes):
+                raise key_error(
+                    config,
+                    "domain",
+                    f"the name {node.id.name} belongs to the cluster {owner.name} already",
+                    "give the clusters different domains",
+                )
+    if not any((node.id.data_dir / "config.data").exists() for node in config.nodes):
         there = [path.parts[-5] for path in cluster.directory.glob("[!.]*/var/lib/ganeti/config.data")]
         if there:
-            raise key_error(made, "domain", f"Ganeti's nodes are called {min(there)}, ...",
-                            f"set it back, or: gnt-vcluster destroy {cluster.name}")  # fmt: skip
-    return made
+            raise key_error(
+                config,
+                "domain",
+                f"Ganeti's nodes are called {min(there)}, ...",
+                f"set it back, or: gnt-vcluster destroy {cluster.name}",
+            )
+    return config
 
 
 def exists(cluster: ClusterId) -> bool:
@@ -50,8 +61,8 @@ def exists(cluster: ClusterId) -> bool:
 
 def declared() -> tuple[ClusterId, ...]:
     """Return the clusters that have a configuration file."""
-    found = (path.stem for path in names.CONFIG_DIR.glob("*.conf"))
-    return tuple(ClusterId(name) for name in sorted(found) if names.is_cluster_id(name))
+    stems = (path.stem for path in names.CONFIG_DIR.glob("*.conf"))
+    return tuple(ClusterId(name) for name in sorted(stems) if names.is_cluster_id(name))
 
 
 def misnamed() -> dict[str, ConfigError]:

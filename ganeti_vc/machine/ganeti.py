@@ -122,8 +122,10 @@ def node_remove(master: NodeId, node: NodeId) -> None:
     deadline = time.monotonic() + SSCONF_LIMIT
     while any(node.name in (ssconf(master, key) or "").split() for key in ("node_list", "node_primary_ips")):
         if time.monotonic() > deadline:
-            raise StepFailed(f"{node.name} still stands in the master's ssconf files",
-                             f"look at: journalctl -u {master.service('wconfd')}")  # fmt: skip
+            raise StepFailed(
+                f"{node.name} still stands in the master's ssconf files",
+                f"look at: journalctl -u {master.service('wconfd')}",
+            )
         time.sleep(0.1)
 
 

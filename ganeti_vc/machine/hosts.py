@@ -61,9 +61,9 @@ def foreign_names(text: str) -> dict[str, str]:
     """Return the addresses of the names that stand outside of our blocks."""
     for cluster in clusters_in(text):
         text = without_block(text, cluster)
-    found: dict[str, str] = {}
+    addresses: dict[str, str] = {}
     for line in text.splitlines():
         address, *words = line.split("#")[0].split() or [""]
         for word in words:
-            found.setdefault(word, address)
-    return found
+            addresses.setdefault(word, address)
+    return addresses

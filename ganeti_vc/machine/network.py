@@ -106,8 +106,13 @@ def observe() -> NetworkState:
                     unreachable.add(network)
                 elif message["type"] == _UNICAST:
                     routes.add((network, index.get(message.get_attr("RTA_OIF"), "?")))
-    return NetworkState(frozenset(index.values()), frozenset(addresses), frozenset(unreachable), frozenset(routes),
-                    listening.ports_on_all_addresses())  # fmt: skip
+    return NetworkState(
+        frozenset(index.values()),
+        frozenset(addresses),
+        frozenset(unreachable),
+        frozenset(routes),
+        listening.ports_on_all_addresses(),
+    )
 
 
 def _index(ip: IPRoute, device: str) -> int | None:

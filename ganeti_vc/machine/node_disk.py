@@ -84,9 +84,10 @@ def grow(node: NodeId, size: int) -> None:
     if run(["resize2fs", device], check=False).returncode:
         os.truncate(path, before)
         run(["losetup", "--set-capacity", device])
-        raise StepFailed(f"the disk of {node.name} cannot grow while it is in use (no CAP_SYS_RESOURCE?)",
-                         f"systemctl stop {names.ALL_TARGET} {names.MANAGER_SERVICE} && "
-                         f"systemctl start {names.ALL_TARGET}")  # fmt: skip
+        raise StepFailed(
+            f"the disk of {node.name} cannot grow while it is in use (no CAP_SYS_RESOURCE?)",
+            f"systemctl stop {names.ALL_TARGET} {names.MANAGER_SERVICE} && systemctl start {names.ALL_TARGET}",
+        )
 
 
 def unmount(node: NodeId) -> None:

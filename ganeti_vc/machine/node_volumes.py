@@ -54,8 +54,10 @@ def check_kernel() -> None:
     if not _has_device_mapper():
         run(["modprobe", "-q", "dm_mod"], check=False)
     if not _has_device_mapper():
-        raise StepFailed("this machine's kernel has no device-mapper, so nodes can have no volume group",
-                         "take another kernel, or leave [nodes] volume_group empty")  # fmt: skip
+        raise StepFailed(
+            "this machine's kernel has no device-mapper, so nodes can have no volume group",
+            "take another kernel, or leave [nodes] volume_group empty",
+        )
 
 
 def _has_device_mapper() -> bool:

@@ -32,16 +32,22 @@ def document(
     """What tools/seeding/seed is told. The nodes take turns for the instances, unless these are spread at random."""
     settings, group = config.seeding, groups(config)
     turn = {name: at for at, (name, _) in enumerate(config.instances)}
-    made = []
+    placed = []
     for name in instances:
-        # By its name, so that it has the same shape however many are made with it.
+        # By its name, so that it has the same shape however many are placed with it.
         chance = random.Random(f"{settings.random_seed}/{name}")
         at = chance.randrange(len(config.nodes)) if settings.spread == "random" else turn[name] % len(config.nodes)
-        made.append({
-            "name": name, "node": config.nodes[at].id.name, "os": "noop", "memory": chance.choice(settings.memory),
-            "vcpus": chance.choice(settings.vcpus), "up": chance.randrange(100) >= settings.down,
-            "tags": list(settings.instance_tags),
-        })  # fmt: skip
+        placed.append(
+            {
+                "name": name,
+                "node": config.nodes[at].id.name,
+                "os": "noop",
+                "memory": chance.choice(settings.memory),
+                "vcpus": chance.choice(settings.vcpus),
+                "up": chance.randrange(100) >= settings.down,
+                "tags": list(settings.instance_tags),
+            }
+        )
     return {
         "groups": list(settings.groups),
         "nodes": [
@@ -49,7 +55,7 @@ def document(
              "secondary": str(node.secondary or ""), "group": group[node.id], "tags": list(settings.node_tags)}
             for node in nodes
         ],
-        "instances": made,
+        "instances": placed,
         "shared_key": shared_key,
     }  # fmt: skip
 

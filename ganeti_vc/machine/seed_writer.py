@@ -61,7 +61,7 @@ def make_groups(data: Any, names: Iterable[str], now: float) -> dict[str, Any]:
 
 def make_nodes(data: Any, wanted: Iterable[Spec], groups: Mapping[str, Any], now: float) -> list[Any]:
     """Add nodes to `data` and to their groups. Return them."""
-    made = []
+    nodes = []
     candidates = sum(node.master_candidate for node in data.nodes.values())
     for spec in wanted:
         candidate = candidates < data.cluster.candidate_pool_size
@@ -75,8 +75,8 @@ def make_nodes(data: Any, wanted: Iterable[Spec], groups: Mapping[str, Any], now
         node.UpgradeConfig()
         data.nodes[node.uuid] = node
         groups[spec["group"]].members.append(node.uuid)
-        made.append(node)
-    return made
+        nodes.append(node)
+    return nodes
 
 
 def make_instances(data: Any, wanted: Iterable[Spec], hypervisor: str, now: float) -> None:
@@ -105,15 +105,15 @@ def certificate(job: Job) -> str:
     crypto = OpenSSL.crypto
     issuer = crypto.load_certificate(crypto.FILETYPE_PEM, signing)
     key = crypto.load_privatekey(crypto.FILETYPE_PEM, shared)
-    made = crypto.X509()
-    made.get_subject().CN = name
-    made.set_serial_number(serial)
-    made.gmtime_adj_notBefore(0)
-    made.gmtime_adj_notAfter(VALIDITY)
-    made.set_issuer(issuer.get_subject())
-    made.set_pubkey(key)
-    made.sign(crypto.load_privatekey(crypto.FILETYPE_PEM, signing), constants.X509_CERT_SIGN_DIGEST)
-    return shared.decode() + bytes(crypto.dump_certificate(crypto.FILETYPE_PEM, made)).decode()
+    signed = crypto.X509()
+    signed.get_subject().CN = name
+    signed.set_serial_number(serial)
+    signed.gmtime_adj_notBefore(0)
+    signed.gmtime_adj_notAfter(VALIDITY)
+    signed.set_issuer(issuer.get_subject())
+    signed.set_pubkey(key)
+    signed.sign(crypto.load_privatekey(crypto.FILETYPE_PEM, signing), constants.X509_CERT_SIGN_DIGEST)
+    return shared.decode() + bytes(crypto.dump_certificate(crypto.FILETYPE_PEM, signed)).decode()
 
 
 def make_certificates(nodes: Sequence[Any], shared_key: bool, now: float) -> dict[str, str]:
@@ -280,8 +280,8 @@ def main() -> None:
     certificates = make_certificates(nodes, wanted["shared_key"], now)
     for node in nodes:
         if node.master_candidate:
-            made = OpenSSL.crypto.load_certificate(OpenSSL.crypto.FILETYPE_PEM, certificates[node.name])
-            data.cluster.candidate_certs[node.uuid] = made.digest("sha1").decode()
+            own = OpenSSL.crypto.load_certificate(OpenSSL.crypto.FILETYPE_PEM, certificates[node.name])
+            data.cluster.candidate_certs[node.uuid] = own.digest("sha1").decode()
     # The lists of nodes in the ssconf files have this order.
     data.nodes = dict(sorted(data.nodes.items(), key=lambda item: utils.NiceSortKey(item[1].name)))
     make_instances(data, wanted["instances"], data.cluster.enabled_hypervisors[0], now)

@@ -94,8 +94,10 @@ def load(snapshot: SnapshotId) -> Snapshot:
     """Read a snapshot. Raises VclusterError when there is none."""
     text = files.read(snapshot.directory / ABOUT)
     if text is None:
-        raise VclusterError(f"there is no snapshot {snapshot.name} of the cluster {snapshot.cluster.name}",
-                            "gnt-vcluster snapshot list shows the existing ones")  # fmt: skip
+        raise VclusterError(
+            f"there is no snapshot {snapshot.name} of the cluster {snapshot.cluster.name}",
+            "gnt-vcluster snapshot list shows the existing ones",
+        )
     return Snapshot(snapshot, About.from_json(text))
 
 
@@ -103,8 +105,10 @@ def check_new(snapshot: SnapshotId) -> None:
     """Raise VclusterError when there is a snapshot of this name already."""
     if exists(snapshot):
         cluster, name = snapshot.cluster.name, snapshot.name
-        raise VclusterError(f"there is a snapshot {name} of the cluster {cluster} already",
-                            f"name another, or: gnt-vcluster snapshot delete {cluster} {name}")  # fmt: skip
+        raise VclusterError(
+            f"there is a snapshot {name} of the cluster {cluster} already",
+            f"name another, or: gnt-vcluster snapshot delete {cluster} {name}",
+        )
 
 
 def all_snapshots(cluster: ClusterId | None = None) -> list[Snapshot]:
@@ -120,13 +124,15 @@ def all_snapshots(cluster: ClusterId | None = None) -> list[Snapshot]:
 def find(text: str) -> Snapshot:
     """Return the snapshot that NAME or CLUSTER/NAME means. Raises VclusterError when there is none, or several."""
     cluster, _, name = text.rpartition("/")
-    found = [one for one in all_snapshots() if one.id.name == name and cluster in ("", one.id.cluster.name)]
-    if not found:
+    matching = [one for one in all_snapshots() if one.id.name == name and cluster in ("", one.id.cluster.name)]
+    if not matching:
         raise VclusterError(f"there is no snapshot {text}", "gnt-vcluster snapshot list shows the existing ones")
-    if len(found) > 1:
-        raise VclusterError(f"{text} could be {' or '.join(f'{one.id.cluster.name}/{one.id.name}' for one in found)}",
-                            "give the whole name")  # fmt: skip
-    return found[0]
+    if len(matching) > 1:
+        raise VclusterError(
+            f"{text} could be {' or '.join(f'{one.id.cluster.name}/{one.id.name}' for one in matching)}",
+            "give the whole name",
+        )
+    return matching[0]
 
 
 @contextlib.contextmanager
@@ -190,8 +196,10 @@ def check_space(needed: int) -> None:
     """
     free = shutil.disk_usage(names.STATE_DIR).free
     if free < needed:
-        raise VclusterError(f"{names.STATE_DIR}: {free >> 20} MiB are free, {needed >> 20} MiB are needed for a copy",
-                            "free some, or mount a larger file system there")  # fmt: skip
+        raise VclusterError(
+            f"{names.STATE_DIR}: {free >> 20} MiB are free, {needed >> 20} MiB are needed for a copy",
+            "free some, or mount a larger file system there",
+        )
 
 
 def sync(path: Path) -> None:

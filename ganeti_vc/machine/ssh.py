@@ -68,15 +68,15 @@ def insecure_directories() -> tuple[tuple[Path, str], ...]:
     sshd refuses keys below them (StrictModes in sshd_config(5)).
     """
     here = names.STATE_DIR.resolve()
-    found = []
+    insecure = []
     for path in (*reversed(here.parents), here):
         if path.is_dir():
             status = path.stat()
             if status.st_uid != 0:
-                found.append((path, f"chown root {path}"))
+                insecure.append((path, f"chown root {path}"))
             elif status.st_mode & 0o022:
-                found.append((path, f"chmod go-w {path}"))
-    return tuple(found)
+                insecure.append((path, f"chmod go-w {path}"))
+    return tuple(insecure)
 
 
 def server_config(cluster: ClusterId, keys: tuple[Path, ...], use_pam: bool) -> str:

@@ -69,9 +69,11 @@ class Systemd:
         try:
             self._bus.open()
         except DBusError as err:
-            raise VclusterError(f"cannot reach systemd over D-Bus: {err}",
-                                "ganeti-vcluster needs a machine booted with systemd and dbus; "
-                                "elsewhere, make demo boots one in a container") from None  # fmt: skip
+            raise VclusterError(
+                f"cannot reach systemd over D-Bus: {err}",
+                "ganeti-vcluster needs a machine booted with systemd and dbus; "
+                "elsewhere, make demo boots one in a container",
+            ) from None
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -109,8 +111,8 @@ class Systemd:
 
     def active_state(self, unit: str) -> str:
         """Return ActiveState; "inactive" for a unit that is not loaded."""
-        found = self.list_units(unit)
-        return found[0].active if found else "inactive"
+        units = self.list_units(unit)
+        return units[0].active if units else "inactive"
 
     def _note_jobs(self) -> None:
         """Note each JobRemoved signal from now on.
@@ -176,8 +178,10 @@ class Systemd:
                 progress(job)
             if waiting:
                 if time.monotonic() > deadline:
-                    raise StepFailed(f"systemd does not finish with {sorted(job.unit for job in waiting.values())[0]}",
-                                     "look at: systemctl list-jobs")  # fmt: skip
+                    raise StepFailed(
+                        f"systemd does not finish with {sorted(job.unit for job in waiting.values())[0]}",
+                        "look at: systemctl list-jobs",
+                    )
                 self._wait()
         return done
 

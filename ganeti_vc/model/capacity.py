@@ -88,8 +88,17 @@ class Size:
     def of(config: ClusterConfig, instances: int, ganeti: str) -> Size:
         """Return the size of a declared cluster."""
         nodes, pool = len(config.nodes), config.ganeti.candidate_pool_size
-        return Size(nodes, instances, pool, nodes if config.mond_on_all else min(nodes, pool), config.id.name,
-                    config.name.partition(".")[2], config.fork_server, ganeti, config.network.version == 6)  # fmt: skip
+        return Size(
+            nodes,
+            instances,
+            pool,
+            nodes if config.mond_on_all else min(nodes, pool),
+            config.id.name,
+            config.name.partition(".")[2],
+            config.fork_server,
+            ganeti,
+            config.network.version == 6,
+        )
 
 
 def _memory(size: Size) -> int:
@@ -264,7 +273,7 @@ def rows(
     `running` and `existing` is what of ours the machine carries already, so that it is not counted twice; `new` says what
     a single cluster of so many nodes would be.
     """
-    found = []
+    table = []
     for limit in LIMITS:
         stock = stocks.get(limit.key) or (Stock(CONSTANTS[limit.key]) if limit.key in CONSTANTS else None)
         if stock is None or not _total(limit, wanted):
@@ -272,11 +281,11 @@ def rows(
         ours = _total(limit, existing if limit.lasting else running)
         others = 0 if limit.each else max(0, stock.used - ours)
         needed, largest = others + _total(limit, wanted), _largest(limit, others, stock.present, new)
-        found.append(Row(limit, needed, stock.present, largest))
-    return found
+        table.append(Row(limit, needed, stock.present, largest))
+    return table
 
 
-def first(found: Sequence[Row]) -> Row:
+def first(rows: Sequence[Row]) -> Row:
     """The limit that ends a growing cluster first."""
-    hard = [row for row in found if not row.limit.soft]
+    hard = [row for row in rows if not row.limit.soft]
     return min(hard, key=lambda row: MOST_NODES if row.nodes is None else row.nodes)

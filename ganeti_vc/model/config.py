@@ -334,13 +334,17 @@ def _check_unique(config: ClusterConfig, reporter: _Reporter) -> None:
     seen: dict[Address, str] = {}
     for address, name in config.hosts:
         if address in seen:
-            raise reporter.error(f"nodes/{name}" if name in {n.id.name for n in config.nodes} else "cluster", "",
-                                 f"{address} is the address of both {seen[address]} and {name}",
-                                 "give each its own")  # fmt: skip
+            raise reporter.error(
+                f"nodes/{name}" if name in {n.id.name for n in config.nodes} else "cluster",
+                "",
+                f"{address} is the address of both {seen[address]} and {name}",
+                "give each its own",
+            )
         seen[address] = name
     if config.name in {name for _, name in config.hosts[1:]}:
-        raise reporter.error("cluster", "name", f"{config.name} is also the name of a node or an instance",
-                             "choose another name")  # fmt: skip
+        raise reporter.error(
+            "cluster", "name", f"{config.name} is also the name of a node or an instance", "choose another name"
+        )
 
 
 def _check_volume_groups(config: ClusterConfig, reporter: _Reporter) -> None:
@@ -348,8 +352,12 @@ def _check_volume_groups(config: ClusterConfig, reporter: _Reporter) -> None:
     lvm = [name for name in config.ganeti.enabled_disk_templates if name in ("plain", "drbd")]
     without = [node.id.name for node in config.nodes if not node.volume_group]
     if lvm and without:
-        raise reporter.error("ganeti", "enabled_disk_templates", f"{lvm[0]} needs a volume group, and {without[0]} has none",
-                             "give [nodes] volume_group a size")  # fmt: skip
+        raise reporter.error(
+            "ganeti",
+            "enabled_disk_templates",
+            f"{lvm[0]} needs a volume group, and {without[0]} has none",
+            "give [nodes] volume_group a size",
+        )
 
 
 def check_against(config: ClusterConfig, others: Iterable[ClusterConfig]) -> None:
@@ -360,17 +368,24 @@ def check_against(config: ClusterConfig, others: Iterable[ClusterConfig]) -> Non
         for network in config.networks:
             for foreign in other.networks:
                 if network.version == foreign.version and network.overlaps(foreign):
-                    raise reporter.error("cluster", "network",
-                                         f"{network} overlaps with {foreign} of the cluster {other.id.name}",
-                                         "give each cluster a network of its own (--network)")  # fmt: skip
+                    raise reporter.error(
+                        "cluster",
+                        "network",
+                        f"{network} overlaps with {foreign} of the cluster {other.id.name}",
+                        "give each cluster a network of its own (--network)",
+                    )
         common = sorted(mine & {name for _, name in other.hosts})
         if common:
-            raise reporter.error("cluster", "domain",
-                                 f"the name {common[0]} belongs to the cluster {other.id.name} already",
-                                 "give the clusters different domains (--domain)")  # fmt: skip
+            raise reporter.error(
+                "cluster",
+                "domain",
+                f"the name {common[0]} belongs to the cluster {other.id.name} already",
+                "give the clusters different domains (--domain)",
+            )
         if config.device == other.device and (config.own_bridge or other.own_bridge):
-            raise reporter.error("cluster", "device", f"{config.device} is the bridge of the cluster {other.id.name}",
-                                 "leave it empty")  # fmt: skip
+            raise reporter.error(
+                "cluster", "device", f"{config.device} is the bridge of the cluster {other.id.name}", "leave it empty"
+            )
         for ours in config.nodes:
             for theirs in other.nodes:
                 _check_nesting(ours.id, theirs.id, reporter)
@@ -380,6 +395,9 @@ def _check_nesting(one: NodeId, two: NodeId, reporter: _Reporter) -> None:
     """Refuse names of which one contains the other: systemd nests a-b.slice in a.slice."""
     short, long = sorted((one.name, two.name), key=len)
     if long.startswith(f"{short}-"):
-        raise reporter.error("cluster", "domain",
-                             f"systemd would put the slice of {long} inside that of {short}",
-                             "choose another domain")  # fmt: skip
+        raise reporter.error(
+            "cluster",
+            "domain",
+            f"systemd would put the slice of {long} inside that of {short}",
+            "choose another domain",
+        )

@@ -62,8 +62,9 @@ def _check_network(value: object) -> str:
         raise ValidateError(f"{err}: give a network such as 192.0.2.0/24") from None
     for no_node in NO_NODES:
         if network.version == no_node.version and network.overlaps(no_node):
-            raise ValidateError(f"{network} has addresses of {no_node}, which no node can have: "
-                                "give a network such as 192.0.2.0/24")  # fmt: skip
+            raise ValidateError(
+                f"{network} has addresses of {no_node}, which no node can have: give a network such as 192.0.2.0/24"
+            )
     return str(network)
 
 

@@ -136,16 +136,16 @@ def _moved(value: Any, base: str, node: str) -> Any:
 
 def leftovers() -> list[str]:
     """Return the texts that still hold a marker, in everything that the garbage collector reaches."""
-    found: list[str] = []
+    left: list[str] = []
     tracked = gc.get_objects()
-    own = {id(found), id(tracked)}
+    own = {id(left), id(tracked)}
     waiting = [thing for thing in tracked if id(thing) not in own and not isinstance(thing, types.FrameType)]
     seen: set[int] = set()
     while waiting:
         for value in gc.get_referents(waiting.pop()):
             if _marked_text(value) and value is not BASE and value is not NODE:
-                found.append(repr(value))
+                left.append(repr(value))
             elif isinstance(value, (dict, tuple, frozenset)) and not gc.is_tracked(value) and id(value) not in seen:
                 seen.add(id(value))  # containers of nothing but texts are not tracked
                 waiting.append(value)
-    return found
+    return left

@@ -36,12 +36,12 @@ def find_node(name: str, cluster: ClusterId | None = None) -> NodeId:
     exact = [node for node in nodes if node.name == name]
     short = [node for node in nodes if node.name.startswith(f"{name}.")]
     inside = [node for node in exact + short if node.cluster == cluster]
-    found = inside[:1] or exact or short
-    if not found:
+    matching = inside[:1] or exact or short
+    if not matching:
         raise VclusterError(f"there is no node {name}", "gnt-vcluster status shows the nodes")
-    if len(found) > 1:
-        raise VclusterError(f"{name} could be {' or '.join(node.name for node in found)}", "give the whole name")
-    return found[0]
+    if len(matching) > 1:
+        raise VclusterError(f"{name} could be {' or '.join(node.name for node in matching)}", "give the whole name")
+    return matching[0]
 
 
 def default_cluster(name: str | None) -> ClusterId:

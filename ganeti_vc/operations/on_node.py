@@ -47,8 +47,10 @@ def select(patterns: Sequence[str], cluster: ClusterId) -> list[NodeId]:
             if pattern == "master":
                 master = ganeti_files.master_of(nodes)
                 if master is None:
-                    raise VclusterError(f"the cluster {cluster.name} has no master: it is not initialised",
-                                        f"gnt-vcluster up {cluster.name}")  # fmt: skip
+                    raise VclusterError(
+                        f"the cluster {cluster.name} has no master: it is not initialised",
+                        f"gnt-vcluster up {cluster.name}",
+                    )
                 nodes = [master]
             selected += nodes
         else:
@@ -67,11 +69,14 @@ def check_up(*nodes: NodeId) -> None:
     """Raise VclusterError unless all nodes are set up and have power. Nodes without power do not answer, by ssh neither."""
     for node in nodes:
         if not node.registry_link.is_symlink():
-            raise VclusterError(f"{node.name} is not set up on this machine now",
-                                f"gnt-vcluster start {node.cluster.name}")  # fmt: skip
+            raise VclusterError(
+                f"{node.name} is not set up on this machine now", f"gnt-vcluster start {node.cluster.name}"
+            )
         if not view.is_on(node.name):
-            raise VclusterError(f"{node.name} is powered off", f"gnt-vcluster start {node.name}; all nodes: "
-                                f"gnt-vcluster start {node.cluster.name}")  # fmt: skip
+            raise VclusterError(
+                f"{node.name} is powered off",
+                f"gnt-vcluster start {node.name}; all nodes: gnt-vcluster start {node.cluster.name}",
+            )
 
 
 def replace(node: NodeId, argv: Sequence[str]) -> int:
@@ -85,8 +90,14 @@ def replace(node: NodeId, argv: Sequence[str]) -> int:
 
 def run_captured(node: NodeId, argv: Sequence[str]) -> subprocess.CompletedProcess[str]:
     """Run a command on a node that is up, and return its status and output."""
-    return subprocess.run([*node.enter, *argv], env=environment(node),
-                          stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace")  # fmt: skip
+    return subprocess.run(
+        [*node.enter, *argv],
+        env=environment(node),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        errors="replace",
+    )
 
 
 def shell(node: NodeId) -> int:

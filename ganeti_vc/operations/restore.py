@@ -28,8 +28,10 @@ def check(snapshot: SnapshotId) -> tuple[Snapshot, ClusterConfig]:
     """Return the snapshot and its configuration. Raises VclusterError that says what is in the way."""
     saved, cluster = snapshots.load(snapshot), snapshot.cluster
     if saved.about.ganeti != ganeti.version():
-        raise VclusterError(f"the snapshot {snapshot.name} is one of Ganeti {saved.about.ganeti}, and installed is "
-                            f"{ganeti.version()}", "install that version again")  # fmt: skip
+        raise VclusterError(
+            f"the snapshot {snapshot.name} is one of Ganeti {saved.about.ganeti}, and installed is {ganeti.version()}",
+            "install that version again",
+        )
     config = parse(cluster, saved.config.read_text(), str(saved.config))
     # Other clusters whose files cannot be read do not matter here.
     check_against(config, [one for other, one in config_files.read_configs()[0].items() if other != cluster])

@@ -43,8 +43,10 @@ def check(snapshot: SnapshotId) -> ClusterConfig:
             f"the cluster {cluster.name} has nothing to save yet", f"first: gnt-vcluster up {cluster.name}"
         )
     if any(node.volume_group for node in config.nodes):
-        raise VclusterError(f"the cluster {cluster.name} has volume groups, of which there are no snapshots",
-                            "take clusters whose [nodes] volume_group is empty")  # fmt: skip
+        raise VclusterError(
+            f"the cluster {cluster.name} has volume groups, of which there are no snapshots",
+            "take clusters whose [nodes] volume_group is empty",
+        )
     return config
 
 
@@ -52,8 +54,10 @@ def _check_jobs(master: NodeId | None, finished: set[str], live: bool) -> str | 
     """Return a job that has not ended, if there is one. Raises VclusterError for it unless `live`."""
     job = ganeti_files.unfinished_job(master, finished) if master else None
     if job and not live:
-        raise VclusterError(f"the job {job} is running", "wait for its end, or add --live: then the snapshot has it "
-                            "as after a power cut")  # fmt: skip
+        raise VclusterError(
+            f"the job {job} is running",
+            "wait for its end, or add --live: then the snapshot has it as after a power cut",
+        )
     return job
 
 

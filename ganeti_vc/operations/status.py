@@ -56,17 +56,17 @@ def roles(nodes: Iterable[NodeId], master: NodeId | None) -> dict[str, str]:
     known = set((ganeti_files.ssconf(master, "node_list") or "").split())
     offline = set((ganeti_files.ssconf(master, "offline_nodes") or "").split())
     candidates = set((ganeti_files.ssconf(master, "master_candidates") or "").split())
-    found = {}
+    by_name = {}
     for node in nodes:
         if node == master:
-            found[node.name] = "master"
+            by_name[node.name] = "master"
         elif node.name not in known:
-            found[node.name] = "none"
+            by_name[node.name] = "none"
         elif node.name in offline:
-            found[node.name] = "offline"
+            by_name[node.name] = "offline"
         else:
-            found[node.name] = "candidate" if node.name in candidates else "regular"
-    return found
+            by_name[node.name] = "candidate" if node.name in candidates else "regular"
+    return by_name
 
 
 def memory_of(node: NodeId) -> int:
@@ -80,7 +80,7 @@ def node_statuses(config: ClusterConfig, systemd: Systemd, memory: bool = True) 
     master = ganeti_files.master_of(node.id for node in config.nodes)
     role = roles((node.id for node in config.nodes), master)
     addresses = network.addresses()
-    found = []
+    statuses = []
     for node in config.nodes:
         running = [daemon.name for daemon in DAEMONS if node.id.service(daemon.name) in active]
         expected = ganeti_files.expected_units(node.id, master)
@@ -90,11 +90,18 @@ def node_statuses(config: ClusterConfig, systemd: Systemd, memory: bool = True) 
         if on and node.address not in addresses:
             missing.append("address")
         state = "stopped" if not on and not running else "degraded" if missing or not on else "running"
-        found.append(
-            NodeStatus(node.id.name, str(node.address), role[node.id.name], state, sorted(running), missing,
-                       memory_of(node.id) if memory else 0)
-        )  # fmt: skip
-    return found
+        statuses.append(
+            NodeStatus(
+                node.id.name,
+                str(node.address),
+                role[node.id.name],
+                state,
+                sorted(running),
+                missing,
+                memory_of(node.id) if memory else 0,
+            )
+        )
+    return statuses
 
 
 def cluster_state(nodes: Sequence[NodeStatus]) -> str:

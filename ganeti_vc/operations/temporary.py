@@ -45,16 +45,19 @@ class Claim:
         Raises VclusterError when the cluster exists, or another process has claimed it.
         """
         if destroy.exists(self.cluster):
-            raise VclusterError(f"the cluster {self.cluster.name} exists, and the names in its snapshots are its own",
-                                f"first: gnt-vcluster destroy {self.cluster.name}")  # fmt: skip
+            raise VclusterError(
+                f"the cluster {self.cluster.name} exists, and the names in its snapshots are its own",
+                f"first: gnt-vcluster destroy {self.cluster.name}",
+            )
         names.RUNS_DIR.mkdir(exist_ok=True)
         fd = os.open(self.cluster.throwaway, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(fd)
-            raise VclusterError(f"another gnt-vcluster run has the cluster {self.cluster.name}",
-                                "wait for its end") from None  # fmt: skip
+            raise VclusterError(
+                f"another gnt-vcluster run has the cluster {self.cluster.name}", "wait for its end"
+            ) from None
         self._fd = fd
 
     def end(self, progress: Progress) -> None:
@@ -114,8 +117,10 @@ def _master(claim: Claim, options: UpOptions, snapshot: SnapshotId | None, progr
     if outcome.verify_errors:
         raise StepFailed(f"gnt-cluster verify finds: {outcome.verify_errors[0]}", "gnt-vcluster up shows the whole")
     if outcome.master is None:
-        raise VclusterError(f"the cluster {claim.cluster.name} has no master: it was not initialised when it was saved",
-                            "take another snapshot")  # fmt: skip
+        raise VclusterError(
+            f"the cluster {claim.cluster.name} has no master: it was not initialised when it was saved",
+            "take another snapshot",
+        )
     return outcome.master
 
 

@@ -22,8 +22,9 @@ def request_reload() -> dict[str, str]:
             with sock.makefile("rb") as stream:
                 answer = stream.read()
         except OSError as err:
-            raise VclusterError(f"the manager does not answer: {err.strerror}",
-                                f"look at: systemctl status {names.MANAGER_SERVICE}") from None  # fmt: skip
+            raise VclusterError(
+                f"the manager does not answer: {err.strerror}", f"look at: systemctl status {names.MANAGER_SERVICE}"
+            ) from None
     if not answer:
         raise VclusterError("the manager ended while it worked", f"look at: journalctl -u {names.MANAGER_SERVICE}")
     return dict(json.loads(answer))

@@ -74,5 +74,5 @@ def observe(configs: Mapping[ClusterId, ClusterConfig]) -> MachineState:
         user_namespace=Path("/proc/self/uid_map").read_text().split() != ["0", "0", "4294967295"],
         disks=node_disk.observe(),
         volumes=node_volumes.observe(),
-        initialised={cluster: found for cluster in configs if (found := ganeti_files.initialised(cluster))},
+        initialised={cluster: recorded for cluster in configs if (recorded := ganeti_files.initialised(cluster))},
     )

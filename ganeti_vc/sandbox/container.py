@@ -167,8 +167,10 @@ class Container:
         try:
             self._notify.bind(str(notify))
         except OSError as err:
-            raise ContainerError(f"cannot make the socket {notify}: {err.strerror or err}",
-                                 "a shorter or another directory: XDG_DATA_HOME") from None  # fmt: skip
+            raise ContainerError(
+                f"cannot make the socket {notify}: {err.strerror or err}",
+                "a shorter or another directory: XDG_DATA_HOME",
+            ) from None
         self._spawn()
 
     def _spawn(self) -> None:

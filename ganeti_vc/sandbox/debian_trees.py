@@ -50,8 +50,9 @@ def debian(suite: str, packages: Sequence[str], cache: Path, progress: Progress)
                 done = subprocess.run(_bootstrap(suite, packages, partial), capture_output=True, text=True)
                 if done.returncode:
                     discard(partial)
-                    raise StepFailed(f"mmdebstrap has not made a Debian {suite}: {process.reason(done)}",
-                                     "is the network there?")  # fmt: skip
+                    raise StepFailed(
+                        f"mmdebstrap has not made a Debian {suite}: {process.reason(done)}", "is the network there?"
+                    )
             partial.rename(target)
     return target
 

@@ -29,16 +29,20 @@ def start(sandbox: Sandbox, progress: Progress, suite: str = "", deb: str = "") 
     Raises VclusterError.
     """
     if sandbox.exists and (suite or deb):
-        raise UsageError(f"the sandbox {sandbox.name} exists: it keeps its system",
-                         f"gnt-vcluster sandbox remove {sandbox.name}, or give another name")  # fmt: skip
+        raise UsageError(
+            f"the sandbox {sandbox.name} exists: it keeps its system",
+            f"gnt-vcluster sandbox remove {sandbox.name}, or give another name",
+        )
     if settled(sandbox):
         _install(sandbox, progress)
         return False
     if not sandbox.exists:
         create(sandbox, progress, suite, deb)
     if sandbox.base and not sandbox.base.is_dir():
-        raise VclusterError(f"the Debian of the sandbox {sandbox.name} is gone: {sandbox.base}",
-                            f"gnt-vcluster sandbox remove {sandbox.name}, and start it again")  # fmt: skip
+        raise VclusterError(
+            f"the Debian of the sandbox {sandbox.name} is gone: {sandbox.base}",
+            f"gnt-vcluster sandbox remove {sandbox.name}, and start it again",
+        )
     with progress.step(f"booting the sandbox {sandbox.name}"):
         environment = user_manager()
         if environment:
@@ -47,8 +51,10 @@ def start(sandbox: Sandbox, progress: Progress, suite: str = "", deb: str = "") 
             start_process(sandbox)
     if not sandbox.leader:
         if owner_unit(sandbox) != "process":  # it runs, but its lock's file is gone
-            raise VclusterError(f"files of the sandbox {sandbox.name} were removed while it runs",
-                                f"gnt-vcluster sandbox remove {sandbox.name}")  # fmt: skip
+            raise VclusterError(
+                f"files of the sandbox {sandbox.name} were removed while it runs",
+                f"gnt-vcluster sandbox remove {sandbox.name}",
+            )
         raise StepFailed(f"the sandbox {sandbox.name} ended at once", f"look at {sandbox.directory / 'console'}")
     _install(sandbox, progress)
     return True
@@ -71,8 +77,10 @@ def create(sandbox: Sandbox, progress: Progress, suite: str, deb: str) -> None:
     else:
         base = ""
         if not Path("/usr/lib/ganeti-vcluster/manager").exists():
-            raise VclusterError("the packages ganeti and ganeti-vcluster are not installed on this machine",
-                                "install them, or give the sandbox a Debian of its own: --suite bookworm --deb FILE")  # fmt: skip
+            raise VclusterError(
+                "the packages ganeti and ganeti-vcluster are not installed on this machine",
+                "install them, or give the sandbox a Debian of its own: --suite bookworm --deb FILE",
+            )
     try:
         sandbox.directory.mkdir(parents=True, mode=0o700, exist_ok=True)
         if deb:
@@ -102,8 +110,9 @@ def _install(sandbox: Sandbox, progress: Progress) -> None:
         done = subprocess.run(container.enter(sandbox.leader, ["sh", "-c", script]), stdin=stream,
                               capture_output=True, text=True)  # fmt: skip
         if done.returncode:
-            raise StepFailed(f"apt-get has not installed {package}: {reason(done)}",
-                             f"gnt-vcluster sandbox enter {sandbox.name}")  # fmt: skip
+            raise StepFailed(
+                f"apt-get has not installed {package}: {reason(done)}", f"gnt-vcluster sandbox enter {sandbox.name}"
+            )
     package.unlink()
 
 

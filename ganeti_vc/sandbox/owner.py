@@ -80,8 +80,10 @@ def start_unit(sandbox: Sandbox, environment: dict[str, str]) -> None:
     if done.returncode:
         log = subprocess.run(["journalctl", "--user", "-q", "-n1", "-o", "cat", f"--since=@{begin}", f"--user-unit={name}", "-t", "sandbox"],
                              env=environment, capture_output=True, text=True)  # fmt: skip
-        raise StepFailed(f"the sandbox {sandbox.name} does not start: {log.stdout.strip() or done.stderr.split(chr(10))[0]}",
-                         f"journalctl --user -u {name}, and {sandbox.directory / 'console'}")  # fmt: skip
+        raise StepFailed(
+            f"the sandbox {sandbox.name} does not start: {log.stdout.strip() or done.stderr.split(chr(10))[0]}",
+            f"journalctl --user -u {name}, and {sandbox.directory / 'console'}",
+        )
 
 
 def start_process(sandbox: Sandbox) -> None:
@@ -90,15 +92,22 @@ def start_process(sandbox: Sandbox) -> None:
     os.set_inheritable(write, True)
     with open(sandbox.directory / "log", "wb") as log:
         subprocess.Popen(
-            [str(tool("sandbox")), sandbox.name, str(write)], pass_fds=[write], start_new_session=True,
-            stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/",
-        )  # fmt: skip
+            [str(tool("sandbox")), sandbox.name, str(write)],
+            pass_fds=[write],
+            start_new_session=True,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            cwd="/",
+        )
     os.close(write)
     with open(read) as pipe:
         answer = pipe.readline().strip()
     if answer != "ready":
-        raise StepFailed(f"the sandbox {sandbox.name} does not start: {answer or 'its owner was killed'}",
-                         f"look at {sandbox.directory / 'console'}")  # fmt: skip
+        raise StepFailed(
+            f"the sandbox {sandbox.name} does not start: {answer or 'its owner was killed'}",
+            f"look at {sandbox.directory / 'console'}",
+        )
 
 
 def delegation_remedy() -> str:

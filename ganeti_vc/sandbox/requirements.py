@@ -30,14 +30,14 @@ def ranges(path: Path) -> list[Range]:
     return [(w[0], int(w[1]), int(w[2])) for w in words if len(w) == 3 and w[1].isdecimal() and w[2].isdecimal()]
 
 
-def subordinate(found: Sequence[Range], user: str, uid: int) -> int:
+def subordinate(ranges: Sequence[Range], user: str, uid: int) -> int:
     """Return the number of subordinate IDs that unshare(1) takes for a user: those of the user's first line."""
-    return next((count for owner, _, count in found if owner in (user, str(uid))), 0)
+    return next((count for owner, _, count in ranges if owner in (user, str(uid))), 0)
 
 
-def free(found: Sequence[Range]) -> int:
+def free(ranges: Sequence[Range]) -> int:
     """Return the first ID behind those of all users."""
-    return max([100000, *(first + count for _, first, count in found)])
+    return max([100000, *(first + count for _, first, count in ranges)])
 
 
 def _sysctl(name: str) -> int | None:
@@ -53,23 +53,37 @@ def read() -> Iterator[Feature]:
     uid = os.getuid()
     user = owner.user_name()
     allowed = _sysctl("kernel/unprivileged_userns_clone") != 0 and (_sysctl("user/max_user_namespaces") or 0) > 0
-    yield Feature("user-namespaces", "kernel: user namespaces", allowed,
-                  "sudo sysctl -w user.max_user_namespaces=15000 kernel.unprivileged_userns_clone=1")  # fmt: skip
-    yield Feature("apparmor", "AppArmor: user namespaces", _sysctl("kernel/apparmor_restrict_unprivileged_userns") in (0, None),
-                  "sudo sysctl -w kernel.apparmor_restrict_unprivileged_userns=0", words=("restricted", "allowed"))  # fmt: skip
+    yield Feature(
+        "user-namespaces",
+        "kernel: user namespaces",
+        allowed,
+        "sudo sysctl -w user.max_user_namespaces=15000 kernel.unprivileged_userns_clone=1",
+    )
+    yield Feature(
+        "apparmor",
+        "AppArmor: user namespaces",
+        _sysctl("kernel/apparmor_restrict_unprivileged_userns") in (0, None),
+        "sudo sysctl -w kernel.apparmor_restrict_unprivileged_userns=0",
+        words=("restricted", "allowed"),
+    )
     yield Feature("uidmap", "program: newuidmap", shutil.which("newuidmap") is not None, "sudo apt-get install uidmap")
     for kind in ("uid", "gid"):
-        found = ranges(Path(f"/etc/sub{kind}"))
-        first = free(found)
-        yield Feature(f"sub{kind}", f"/etc/sub{kind}: {IDS} IDs of {user}", subordinate(found, user, uid) >= IDS,
-                      f"sudo usermod --add-sub{kind}s {first}-{first + IDS} {user}")  # fmt: skip
+        taken = ranges(Path(f"/etc/sub{kind}"))
+        first = free(taken)
+        yield Feature(
+            f"sub{kind}",
+            f"/etc/sub{kind}: {IDS} IDs of {user}",
+            subordinate(taken, user, uid) >= IDS,
+            f"sudo usermod --add-sub{kind}s {first}-{first + IDS} {user}",
+        )
     try:
         delegated = container.group_is_ours(container.own_group())
     except container.ContainerError:
         delegated = False
     manager = owner.user_manager() is not None
-    yield Feature("delegation", "control group: yours, or a systemd of yours", delegated or manager,
-                  owner.delegation_remedy())  # fmt: skip
+    yield Feature(
+        "delegation", "control group: yours, or a systemd of yours", delegated or manager, owner.delegation_remedy()
+    )
     if manager:
         yield Feature(
             "linger",
@@ -81,9 +95,18 @@ def read() -> Iterator[Feature]:
     directory = sandboxes.data_directory()
     while not os.path.exists(directory):
         directory = directory.parent
-    yield Feature("disk", f"disk: {directory}", shutil.disk_usage(directory).free >= DISK,
-                  "make room, or set XDG_DATA_HOME", words=("less than 0.5G free", "free"))  # fmt: skip
+    yield Feature(
+        "disk",
+        f"disk: {directory}",
+        shutil.disk_usage(directory).free >= DISK,
+        "make room, or set XDG_DATA_HOME",
+        words=("less than 0.5G free", "free"),
+    )
     installed = all(Path(path).exists() for path in ("/usr/lib/ganeti/daemon-util", "/usr/lib/ganeti-vcluster/manager"))
-    yield Feature("packages", "packages: ganeti and ganeti-vcluster", installed,
-                  "sudo apt-get install ./ganeti-vcluster_*.deb; or a Debian of its own: gnt-vcluster sandbox start --suite bookworm --deb FILE",
-                  optional=shutil.which("mmdebstrap") is not None)  # fmt: skip
+    yield Feature(
+        "packages",
+        "packages: ganeti and ganeti-vcluster",
+        installed,
+        "sudo apt-get install ./ganeti-vcluster_*.deb; or a Debian of its own: gnt-vcluster sandbox start --suite bookworm --deb FILE",
+        optional=shutil.which("mmdebstrap") is not None,
+    )

@@ -72,13 +72,15 @@ class Sandbox:
     def base(self) -> Path | None:
         """The Debian tree below its own changes; None: the machine's /usr. Raises VclusterError when that is not known."""
         try:
-            found = json.loads(self.settings.read_text())["base"]
-            if not isinstance(found, str):
+            base = json.loads(self.settings.read_text())["base"]
+            if not isinstance(base, str):
                 raise ValueError
         except (ValueError, KeyError, TypeError):
-            raise VclusterError(f"{self.settings} is damaged",
-                                'write {"schema": 1, "base": ""} into it, where base names the sandbox\'s own Debian, if it has one') from None  # fmt: skip
-        return Path(found) if found else None
+            raise VclusterError(
+                f"{self.settings} is damaged",
+                'write {"schema": 1, "base": ""} into it, where base names the sandbox\'s own Debian, if it has one',
+            ) from None
+        return Path(base) if base else None
 
     def boot_spec(self) -> BootSpec:
         """Return what its owner boots."""
@@ -87,8 +89,10 @@ class Sandbox:
     def check_exists(self) -> None:
         """Raise VclusterError if it does not exist."""
         if not self.exists:
-            raise VclusterError(f"there is no sandbox {self.name}", f"gnt-vcluster sandbox status lists the existing ones, "
-                                f"gnt-vcluster sandbox start {self.name} makes it")  # fmt: skip
+            raise VclusterError(
+                f"there is no sandbox {self.name}",
+                f"gnt-vcluster sandbox status lists the existing ones, gnt-vcluster sandbox start {self.name} makes it",
+            )
 
     @property
     def is_owned(self) -> bool:
@@ -128,9 +132,10 @@ def all_sandboxes() -> list[Sandbox]:
     """Return all existing sandboxes."""
     with contextlib.suppress(FileNotFoundError):
         return sorted(
-            Sandbox(path.name) for path in data_directory().iterdir()
+            Sandbox(path.name)
+            for path in data_directory().iterdir()
             if _NAME.fullmatch(path.name) and Sandbox(path.name).exists
-        )  # fmt: skip
+        )
     return []
 
 

@@ -125,11 +125,13 @@ class BenchResult:
 def _sample(raw: Mapping[str, Any]) -> Sample:
     idle = raw["idle"]
     return Sample(
-        raw["nodes"], raw["instances"], raw["load"],
+        raw["nodes"],
+        raw["instances"],
+        raw["load"],
         {name: Cost(**cost) for name, cost in raw["costs"].items()},
         {name: DaemonUse(**daemon) for name, daemon in raw["daemons"].items()},
         Idle(Cost(**idle["cost"]), idle["watchers"]) if idle else None,
-    )  # fmt: skip
+    )
 
 
 @dataclass(frozen=True)
@@ -155,14 +157,14 @@ UNITS = {
 
 def figures(result: BenchResult) -> dict[Quantity, dict[int, float]]:
     """Return each quantity's value by number of nodes: the median of the clusters of that size."""
-    found: dict[Quantity, dict[int, list[float]]] = {}
+    values: dict[Quantity, dict[int, list[float]]] = {}
     for sample in result.samples:
         for quantity, value in _values(sample):
-            found.setdefault(quantity, {}).setdefault(sample.nodes, []).append(value)
+            values.setdefault(quantity, {}).setdefault(sample.nodes, []).append(value)
     order = list(UNITS)
     return {
-        quantity: {size: statistics.median(found[quantity][size]) for size in sorted(found[quantity])}
-        for quantity in sorted(found, key=lambda quantity: order.index(quantity.unit))
+        quantity: {size: statistics.median(values[quantity][size]) for size in sorted(values[quantity])}
+        for quantity in sorted(values, key=lambda quantity: order.index(quantity.unit))
     }
 
 
@@ -273,11 +275,15 @@ def remarks(results: Sequence[BenchResult]) -> list[str]:
     """Return the lines that explain the figures."""
     lines = []
     if any(len({sample.nodes for sample in result.samples}) >= SIZES_FOR_GROWTH for result in results):
-        lines.append("Growth: cost ~ N^b over these sizes; b = 0: it does not depend on the number of nodes, 1: it is "
-                     "proportional to it, 2: to its square.")  # fmt: skip
+        lines.append(
+            "Growth: cost ~ N^b over these sizes; b = 0: it does not depend on the number of nodes, 1: it is "
+            "proportional to it, 2: to its square."
+        )
     for result in results:
         for sample in result.samples:
             if sample.idle and sample.idle.watchers < sample.nodes:
-                lines.append(f"Idle, {sample.nodes} nodes: {counted(sample.idle.watchers, 'run')} of ganeti-watcher in "
-                             f"{sample.idle.cost.seconds:.0f} s; a longer --idle has one for each node.")  # fmt: skip
+                lines.append(
+                    f"Idle, {sample.nodes} nodes: {counted(sample.idle.watchers, 'run')} of ganeti-watcher in "
+                    f"{sample.idle.cost.seconds:.0f} s; a longer --idle has one for each node."
+                )
     return list(dict.fromkeys(lines))

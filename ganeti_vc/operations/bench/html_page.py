@@ -35,7 +35,7 @@ def check() -> None:
         raise VclusterError("the page needs matplotlib", "apt-get install python3-matplotlib")
 
 
-def _plots(quantities: Sequence[Quantity], found: Sequence[Mapping[Quantity, Mapping[int, float]]]) -> str:
+def _plots(quantities: Sequence[Quantity], series: Sequence[Mapping[Quantity, Mapping[int, float]]]) -> str:
     """Return a small plot for each quantity, with a line in the colour of each result, as SVG."""
     import matplotlib
     from matplotlib.figure import Figure
@@ -44,7 +44,9 @@ def _plots(quantities: Sequence[Quantity], found: Sequence[Mapping[Quantity, Map
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": quantities[0].unit, "font.size": 8}):
         figure = Figure(figsize=(3 * COLUMNS, 2.5 * rows), layout="constrained")
         for at, quantity in enumerate(quantities):
-            _plot(figure.add_subplot(rows, COLUMNS, at + 1), quantity, [figures.get(quantity, {}) for figures in found])
+            _plot(
+                figure.add_subplot(rows, COLUMNS, at + 1), quantity, [figures.get(quantity, {}) for figures in series]
+            )
         text = io.StringIO()
         figure.savefig(text, format="svg", metadata={"Date": None})
     return text.getvalue()[text.getvalue().index("<svg") :]
@@ -92,19 +94,21 @@ def _table(columns: Mapping[str, str], rows: Sequence[Mapping[str, object]]) -> 
 def page(results: Sequence[BenchResult]) -> str:
     """Return the page for one result, or for two side by side. Raises VclusterError."""
     check()
-    found = [figures.figures(result) for result in results]
+    by_result = [figures.figures(result) for result in results]
     body = []
     for result, letter, colour in zip(results, "AB", COLOURS, strict=False):
         mark = f'<b style="color: {colour}">{letter}</b>: ' if len(results) > 1 else ""
-        body.append(f"<p>{mark}{escape(figures.summary(result))}; {escape(str(result.about['cpu_model']))}, "
-                    f"{result.about['memory_mib']} MiB; {escape(str(result.about['begin']))}</p>")  # fmt: skip
+        body.append(
+            f"<p>{mark}{escape(figures.summary(result))}; {escape(str(result.about['cpu_model']))}, "
+            f"{result.about['memory_mib']} MiB; {escape(str(result.about['begin']))}</p>"
+        )
     body += [f"<p>{escape(line)}</p>" for line in figures.remarks(results)]
     for unit, title in figures.UNITS.items():
         quantities = [
-            quantity for quantity in dict.fromkeys(q for figures in found for q in figures) if quantity.unit == unit
+            quantity for quantity in dict.fromkeys(q for figures in by_result for q in figures) if quantity.unit == unit
         ]
         if quantities:
-            body.append(f"<h2>{escape(title)}</h2>\n{_plots(quantities, found)}")
+            body.append(f"<h2>{escape(title)}</h2>\n{_plots(quantities, by_result)}")
     body.append("<h2>Figures</h2>")
     if len(results) > 1:
         body.append(_table(figures.COMPARED, figures.compared_cells(figures.compare(*results))))

@@ -85,14 +85,26 @@ class Report:
             needed, present = (_figure(number, row.limit.unit) for number in (row.needed, row.present))
             nodes = "any" if row.nodes is None else row.nodes
             cells.append(
-                {"what": row.limit.what, "needed": needed, "present": present, "nodes": nodes, "state": row.state,
-                 "remedy": row.remedy}
-            )  # fmt: skip
+                {
+                    "what": row.limit.what,
+                    "needed": needed,
+                    "present": present,
+                    "nodes": nodes,
+                    "state": row.state,
+                    "remedy": row.remedy,
+                }
+            )
         for feature in self.features:
             cells.append(
-                {"what": feature.what, "needed": None, "present": feature.word, "nodes": None, "state": feature.state,
-                 "remedy": feature.remedy if feature.there is False else ""}
-            )  # fmt: skip
+                {
+                    "what": feature.what,
+                    "needed": None,
+                    "present": feature.word,
+                    "nodes": None,
+                    "state": feature.state,
+                    "remedy": feature.remedy if feature.there is False else "",
+                }
+            )
         return cells
 
     def document(self) -> dict[str, object]:
@@ -196,5 +208,9 @@ def examine(systemd: Systemd, nodes: int | None, instances: int | None) -> Repor
             wanted = [*(replace(size, instances=0) for size in wanted[:-1]), replace(wanted[-1], instances=instances)]
     else:
         wanted = [new(max(1, capacity.first(rows([new(1)])).nodes or 0))]
-    return Report(sum(size.nodes for size in wanted), sum(size.instances for size in wanted), rows(wanted),
-                  [*features.read(configs), *_clusters(good, bad)])  # fmt: skip
+    return Report(
+        sum(size.nodes for size in wanted),
+        sum(size.instances for size in wanted),
+        rows(wanted),
+        [*features.read(configs), *_clusters(good, bad)],
+    )

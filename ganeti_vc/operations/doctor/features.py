@@ -42,14 +42,28 @@ def _bridge() -> bool | None:
 
 def _kernel(configs: Iterable[ClusterConfig]) -> Iterator[Feature]:
     yield Feature("bridge", "kernel: bridge", _bridge(), "take another kernel, or name a device (key device)")
-    yield Feature("cgroup2", "kernel: control groups v2", Path("/sys/fs/cgroup/cgroup.controllers").exists(),
-                  "boot with systemd.unified_cgroup_hierarchy=1")  # fmt: skip
+    yield Feature(
+        "cgroup2",
+        "kernel: control groups v2",
+        Path("/sys/fs/cgroup/cgroup.controllers").exists(),
+        "boot with systemd.unified_cgroup_hierarchy=1",
+    )
     namespaces = all(Path("/proc/self/ns", kind).exists() for kind in ("mnt", "uts", "net"))
     yield Feature("namespaces", "kernel: namespaces", namespaces, "take another kernel")
-    yield Feature("seccomp", "kernel: seccomp", "\nSeccomp:" in Path("/proc/self/status").read_text(),
-                  "without it, an idle confd takes nine times the processor time", optional=True)  # fmt: skip
-    yield Feature("sysrq", f"kernel: {view.SYSRQ}", Path(view.SYSRQ).exists(),
-                  "nothing to do: gnt-cluster verify is told on the nodes", optional=True)  # fmt: skip
+    yield Feature(
+        "seccomp",
+        "kernel: seccomp",
+        "\nSeccomp:" in Path("/proc/self/status").read_text(),
+        "without it, an idle confd takes nine times the processor time",
+        optional=True,
+    )
+    yield Feature(
+        "sysrq",
+        f"kernel: {view.SYSRQ}",
+        Path(view.SYSRQ).exists(),
+        "nothing to do: gnt-cluster verify is told on the nodes",
+        optional=True,
+    )
     if any(node.volume_group for config in configs for node in config.nodes):
         # systemd makes both device nodes where the module could be loaded (kmod's static nodes); in a container they are missing.
         mapper = "device-mapper" in Path("/proc/misc").read_text() or Path("/dev/mapper/control").exists()
@@ -63,8 +77,13 @@ def _programs() -> Iterator[Feature]:
     yield Feature("ganeti", "program: Ganeti", ganeti.DAEMON_UTIL.exists(), "apt-get install ganeti")
     yield Feature("sshd", "program: sshd", Path("/usr/sbin/sshd").exists(), "apt-get install openssh-server")
     yield Feature("host-key", f"file: {ssh.HOST_KEYS[0]}", ssh.HOST_KEYS[0].exists(), "ssh-keygen -A")
-    yield Feature("testsuite", "program: Ganeti's QA suite", names.GANETI_QA.exists(),
-                  "only for gnt-vcluster qa: apt-get install ganeti-testsuite", optional=True)  # fmt: skip
+    yield Feature(
+        "testsuite",
+        "program: Ganeti's QA suite",
+        names.GANETI_QA.exists(),
+        "only for gnt-vcluster qa: apt-get install ganeti-testsuite",
+        optional=True,
+    )
 
 
 def _ports(configs: Iterable[ClusterConfig]) -> Iterator[Feature]:
@@ -78,8 +97,13 @@ def _ports(configs: Iterable[ClusterConfig]) -> Iterator[Feature]:
             words=("taken", "free"),
         )
     for port in sorted({config.ssh_port for config in configs} or {DEFAULT_SSH_PORT}):
-        yield Feature(f"port-{port}", f"port {port} (sshd)", port not in taken, "give another one (key ssh_port)",
-                      words=("taken", "free"))  # fmt: skip
+        yield Feature(
+            f"port-{port}",
+            f"port {port} (sshd)",
+            port not in taken,
+            "give another one (key ssh_port)",
+            words=("taken", "free"),
+        )
 
 
 def read(configs: Iterable[ClusterConfig]) -> list[Feature]:

@@ -49,22 +49,22 @@ def results(lines: Iterable[str]) -> Iterator[TestResult]:
 
 def merge(runs: Iterable[Iterable[TestResult]]) -> list[TestResult]:
     """The results of several runs. What one has skipped and another has not is not skipped."""
-    found = [result for run in runs for result in run]
-    ran = {result.name for result in found if result.outcome != "skipped"}
-    skipped = {(result.name, result.description): result for result in found
+    everything = [result for run in runs for result in run]
+    ran = {result.name for result in everything if result.outcome != "skipped"}
+    skipped = {(result.name, result.description): result for result in everything
                if result.outcome == "skipped" and result.name not in ran}  # fmt: skip
-    return [*(result for result in found if result.outcome != "skipped"), *skipped.values()]
+    return [*(result for result in everything if result.outcome != "skipped"), *skipped.values()]
 
 
-def junit(found: Iterable[TestResult]) -> str:
+def junit(results: Iterable[TestResult]) -> str:
     """The results as JUnit's XML."""
-    found = list(found)
+    results = list(results)
     root = ElementTree.Element(
-        "testsuite", name="ganeti-qa", tests=str(len(found)),
-        failures=str(sum(result.outcome == "failed" for result in found)),
-        skipped=str(sum(result.outcome in ("skipped", "not applicable") for result in found)),
+        "testsuite", name="ganeti-qa", tests=str(len(results)),
+        failures=str(sum(result.outcome == "failed" for result in results)),
+        skipped=str(sum(result.outcome in ("skipped", "not applicable") for result in results)),
     )  # fmt: skip
-    for result in found:
+    for result in results:
         case = ElementTree.SubElement(root, "testcase", classname="ganeti-qa", name=f"{result.name} {result.description}",
                                       time=f"{result.seconds:.1f}")  # fmt: skip
         if result.outcome == "failed":

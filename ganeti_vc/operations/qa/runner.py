@@ -100,8 +100,9 @@ def _run(
                 failed = failed or result.outcome == "failed"
                 yield result
         if process.returncode and not failed:
-            raise VclusterError(f"the QA suite ended with {process.returncode}: {last}",
-                                "--log FILE keeps all it prints")  # fmt: skip
+            raise VclusterError(
+                f"the QA suite ended with {process.returncode}: {last}", "--log FILE keeps all it prints"
+            )
 
 
 def check(only: Sequence[str]) -> None:

@@ -99,23 +99,23 @@ def runs(version: str, quick: bool, only: Collection[str] = ()) -> list[dict[str
     ]
 
 
-def configuration(made: ClusterConfig, tests: Mapping[str, bool]) -> dict[str, object]:
+def configuration(config: ClusterConfig, tests: Mapping[str, bool]) -> dict[str, object]:
     """The suite's configuration for a cluster."""
-    device, instances = made.device, [name for name, _ in made.instances]
+    device, instances = config.device, [name for name, _ in config.instances]
     return {
-        "name": made.name,
+        "name": config.name,
         "rename": instances[-1],
         "os": "noop",  # takes any parameter, as some tests want
         "maxmem": "256M",
         "minmem": "128M",
-        "enabled-hypervisors": ",".join(made.ganeti.enabled_hypervisors),
+        "enabled-hypervisors": ",".join(config.ganeti.enabled_hypervisors),
         "enabled-disk-templates": ["diskless", "file", "sharedfile"],
         "convert-disk-templates": ["file", "sharedfile"],
         "disks": [{"size": "64M", "growth": "32M", "name": "disk0"}, {"size": "48M", "growth": "16M", "name": "disk1"}],
         "master-netdev": device,
         "default-nicparams": {"mode": "bridged", "link": device},
-        "cluster-init-args": ["--no-etc-hosts", f"--node-parameters=ssh_port={made.ssh_port}",
-                              f"--ipolicy-bounds-specs={made.ganeti.ipolicy_bounds_specs}",
+        "cluster-init-args": ["--no-etc-hosts", f"--node-parameters=ssh_port={config.ssh_port}",
+                              f"--ipolicy-bounds-specs={config.ganeti.ipolicy_bounds_specs}",
                               f"--hypervisor-parameters=xen-pvm:kernel_path={XEN_FILE}",
                               f"--hypervisor-parameters=xen-hvm:kernel_path={XEN_FILE},device_model={XEN_FILE},vnc_password_file={XEN_FILE}"],
         # Keys that nobody uses: the cluster has its own already.
@@ -124,7 +124,7 @@ def configuration(made: ClusterConfig, tests: Mapping[str, bool]) -> dict[str, o
         "ssh_dir": "/srv/ssh",
         "groups": {"group-with-nodes": "default", "inexistent-groups": ["group1", "group2", "group3"]},
         "networks": {"inexistent-networks": ["network1", "network2", "network3"]},
-        "nodes": [{"primary": node.id.name, "secondary": str(node.secondary or node.address)} for node in made.nodes],
+        "nodes": [{"primary": node.id.name, "secondary": str(node.secondary or node.address)} for node in config.nodes],
         "instances": [{"name": name} for name in instances[:6]],
         "options": {"reboot-types": ["soft", "hard", "full"], "use-iallocators": True, "max-parallel": 4},
         "tests": dict(tests),
