@@ -9,7 +9,8 @@ from collections.abc import Iterable
 
 from ganeti_vc.base.errors import ConfigError, VclusterError
 from ganeti_vc.model import names
-from ganeti_vc.model.config import ClusterConfig, check_against, key_error, parse
+from ganeti_vc.model.config import ClusterConfig, key_error, parse
+from ganeti_vc.model.conflicts import check_against
 from ganeti_vc.model.names import ClusterId
 
 

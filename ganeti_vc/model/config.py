@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -357,47 +357,4 @@ def _check_volume_groups(config: ClusterConfig, reporter: _Reporter) -> None:
             "enabled_disk_templates",
             f"{lvm[0]} needs a volume group, and {without[0]} has none",
             "give [nodes] volume_group a size",
-        )
-
-
-def check_against(config: ClusterConfig, others: Iterable[ClusterConfig]) -> None:
-    """Raise ConfigError when the cluster shares a network, a name or a device with another one of this machine."""
-    reporter = _Reporter(config.source)
-    mine = {name for _, name in config.hosts}
-    for other in others:
-        for network in config.networks:
-            for foreign in other.networks:
-                if network.version == foreign.version and network.overlaps(foreign):
-                    raise reporter.error(
-                        "cluster",
-                        "network",
-                        f"{network} overlaps with {foreign} of the cluster {other.id.name}",
-                        "give each cluster a network of its own (--network)",
-                    )
-        common = sorted(mine & {name for _, name in other.hosts})
-        if common:
-            raise reporter.error(
-                "cluster",
-                "domain",
-                f"the name {common[0]} belongs to the cluster {other.id.name} already",
-                "give the clusters different domains (--domain)",
-            )
-        if config.device == other.device and (config.own_bridge or other.own_bridge):
-            raise reporter.error(
-                "cluster", "device", f"{config.device} is the bridge of the cluster {other.id.name}", "leave it empty"
-            )
-        for ours in config.nodes:
-            for theirs in other.nodes:
-                _check_nesting(ours.id, theirs.id, reporter)
-
-
-def _check_nesting(one: NodeId, two: NodeId, reporter: _Reporter) -> None:
-    """Refuse names of which one contains the other: systemd nests a-b.slice in a.slice."""
-    short, long = sorted((one.name, two.name), key=len)
-    if long.startswith(f"{short}-"):
-        raise reporter.error(
-            "cluster",
-            "domain",
-            f"systemd would put the slice of {long} inside that of {short}",
-            "choose another domain",
         )

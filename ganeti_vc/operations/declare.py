@@ -11,7 +11,7 @@ from ipaddress import ip_address
 from ganeti_vc.base import files
 from ganeti_vc.base.errors import ConfigError, StepFailed, VclusterError
 from ganeti_vc.machine import config_files, ganeti_files
-from ganeti_vc.model import config, keys
+from ganeti_vc.model import config, conflicts, keys
 from ganeti_vc.model.addresses import DEFAULT_NETWORKS, AddressPlan
 from ganeti_vc.model.config import ClusterConfig, key_error
 from ganeti_vc.model.names import ClusterId
@@ -95,7 +95,7 @@ def _networks(options: UpOptions) -> list[str]:
 def _check_new(
     new: ClusterConfig, others: Sequence[ClusterConfig], unreadable: Iterable[ClusterId], state: MachineState
 ) -> None:
-    config.check_against(new, others)
+    conflicts.check_against(new, others)
     _check_recorded(new, unreadable)
     _check_cluster_name(new, others)
     refusals.check_host(new, state)
@@ -132,7 +132,7 @@ def existing_config(cluster: ClusterId, options: UpOptions) -> ClusterConfig:
     existing = config_files.load(cluster)
     # Other clusters whose files cannot be read do not matter here: `list` says what is wrong with them.
     others = [loaded for other, loaded in config_files.read_configs()[0].items() if other != cluster]
-    config.check_against(existing, others)
+    conflicts.check_against(existing, others)
     domain = existing.name.partition(".")[2]
     scale = f"use: gnt-vcluster scale {cluster.name} --nodes {options.nodes}"
     destroy = "destroy the cluster first, or leave the option out"

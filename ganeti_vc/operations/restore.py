@@ -18,7 +18,8 @@ from ganeti_vc.machine.exchange import Journal
 from ganeti_vc.machine.snapshots import About, Snapshot
 from ganeti_vc.machine.systemd import Systemd, connect
 from ganeti_vc.model import names
-from ganeti_vc.model.config import ClusterConfig, check_against, parse
+from ganeti_vc.model.config import ClusterConfig, parse
+from ganeti_vc.model.conflicts import check_against
 from ganeti_vc.model.names import ClusterId, SnapshotId
 from ganeti_vc.operations import bring_up, save
 from ganeti_vc.reconcile import apply, locking, observe, plan, refusals

@@ -50,8 +50,13 @@ def _sysctl(name: str) -> int | None:
 
 def read() -> Iterator[Feature]:
     """Check everything that an unprivileged sandbox of this user needs."""
-    uid = os.getuid()
     user = owner.user_name()
+    yield from _namespaces(user)
+    yield from _delegation(user)
+    yield from _files()
+
+
+def _namespaces(user: str) -> Iterator[Feature]:
     allowed = _sysctl("kernel/unprivileged_userns_clone") != 0 and (_sysctl("user/max_user_namespaces") or 0) > 0
     yield Feature(
         "user-namespaces",
@@ -73,25 +78,25 @@ def read() -> Iterator[Feature]:
         yield Feature(
             f"sub{kind}",
             f"/etc/sub{kind}: {IDS} IDs of {user}",
-            subordinate(taken, user, uid) >= IDS,
+            subordinate(taken, user, os.getuid()) >= IDS,
             f"sudo usermod --add-sub{kind}s {first}-{first + IDS} {user}",
         )
+
+
+def _delegation(user: str) -> Iterator[Feature]:
     try:
         delegated = container.group_is_ours(container.own_group())
     except container.ContainerError:
         delegated = False
     manager = owner.user_manager() is not None
-    yield Feature(
-        "delegation", "control group: yours, or a systemd of yours", delegated or manager, owner.delegation_remedy()
-    )
+    remedy = owner.delegation_remedy()
+    yield Feature("delegation", "control group: yours, or a systemd of yours", delegated or manager, remedy)
     if manager:
-        yield Feature(
-            "linger",
-            "systemd: outlives log-out",
-            owner.lingers(),
-            f"sudo loginctl enable-linger {user}",
-            optional=True,
-        )
+        remedy = f"sudo loginctl enable-linger {user}"
+        yield Feature("linger", "systemd: outlives log-out", owner.lingers(), remedy, optional=True)
+
+
+def _files() -> Iterator[Feature]:
     directory = sandboxes.data_directory()
     while not os.path.exists(directory):
         directory = directory.parent
@@ -107,6 +112,7 @@ def read() -> Iterator[Feature]:
         "packages",
         "packages: ganeti and ganeti-vcluster",
         installed,
-        "sudo apt-get install ./ganeti-vcluster_*.deb; or a Debian of its own: gnt-vcluster sandbox start --suite bookworm --deb FILE",
+        "sudo apt-get install ./ganeti-vcluster_*.deb; or a Debian of its own: "
+        "gnt-vcluster sandbox start --suite bookworm --deb FILE",
         optional=shutil.which("mmdebstrap") is not None,
     )

@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 
 from ganeti_vc.base.errors import ConfigError
-from ganeti_vc.model import config, keys
+from ganeti_vc.model import config, conflicts, keys
 from ganeti_vc.model.names import ClusterId
 
 DEFAULT = ClusterId("default")
@@ -101,4 +101,4 @@ def test_a_mistake_is_one_line_that_names_its_place(text: str, words: list[str])
 )
 def test_two_clusters_cannot_share(text: str, word: str) -> None:
     with pytest.raises(ConfigError, match=word):
-        config.check_against(config.parse(ClusterId("b"), text), [config.parse(DEFAULT, "")])
+        conflicts.check_against(config.parse(ClusterId("b"), text), [config.parse(DEFAULT, "")])
