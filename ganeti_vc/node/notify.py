@@ -4,8 +4,8 @@
 systemd finds the unit of a message by the process that has sent it. When many processes end at the same time, systemd may
 have reaped the sender before it reads the message. Then it ignores the message ("Cannot find unit for notify message"),
 and the service never becomes ready. So a process that ends soon waits for systemd (`flush`), or sends in the name of the
-service's main process, which stays. The library sdnotify can do neither; python3-systemd can, but takes longer to import
-than this module. Imported at each start of a daemon: the standard library only.
+service's main process, which stays. The library sdnotify can do neither. python3-systemd can, but its import takes 15 ms
+of CPU time, this module's 3. Imported at each start of a daemon: the standard library only.
 """
 
 from __future__ import annotations

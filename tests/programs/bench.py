@@ -3,7 +3,7 @@
 
     tests/programs/bench.py RELEASE DEB [PART...]
 
-    up        seconds and CPU seconds of `gnt-vcluster up` beside upstream's way, both with gnt-cluster verify; 3 and 10 nodes
+    up        seconds and CPU seconds of `gnt-vcluster up`, compared with upstream's method, both with gnt-cluster verify; 3 and 10 nodes
     creation  CPU seconds of the same without gnt-cluster verify, which is Ganeti's own; 30 nodes
     noded     CPU seconds of its start and its private memory, with the fork server and without; 30 nodes
     sandbox   of a user without rights: seconds to boot one, to have a stopped one with 3 nodes answer again, and its memory
