@@ -36,6 +36,7 @@ check-fast: .venv/ready ## lint, types and unit tests
 	.venv/bin/ruff check ganeti_vc tests $(PYTHON_TOOLS)
 	.venv/bin/ruff format --check ganeti_vc tests $(PYTHON_TOOLS)
 	.venv/bin/mypy
+	.venv/bin/mypy --scripts-are-modules $(PYTHON_TOOLS)
 	shellcheck $(SHELL_TOOLS)
 	perlcritic --quiet --severity 5 $(PERL_TOOLS)
 	.venv/bin/pytest -q tests/unit

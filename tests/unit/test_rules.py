@@ -47,7 +47,11 @@ def relative(path: Path) -> str:
 
 
 PACKAGE = [path for path in tracked("ganeti_vc") if path.suffix == ".py"]
-PYTHON = [path for path in tracked("ganeti_vc", "tests") if path.suffix == ".py"]
+PYTHON = [
+    path
+    for path in tracked("ganeti_vc", "tools", "man", "tests")
+    if path.suffix == ".py" or "python3" in path.read_text().partition("\n")[0]
+]
 TEXTS = [
     path
     for path in tracked("ganeti_vc", "tools", "tests", "units", "man", "os", "debian", "README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "Makefile")
