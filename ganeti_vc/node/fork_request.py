@@ -32,7 +32,7 @@ class Request:
 
     @classmethod
     def receive(cls, connection: socket.socket) -> Request:
-        """Read a request. Raises ValueError when it is none, OSError when the client sends nothing."""
+        """Read a request. Raises ValueError when the message is not a request, OSError when the client sends nothing."""
         count, *words = os.fsdecode(connection.recv(MAX_MESSAGE)).split("\0")
         request = cls(words[: int(count)], dict(word.split("=", 1) for word in words[int(count) :]))
         if not request.argv:

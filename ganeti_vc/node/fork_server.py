@@ -160,7 +160,7 @@ class Server:
                 look_at = before + min(LOOK_LIMIT, max(LOOK_PAUSE, took / LOOK_SHARE))
 
     def _on_client_message(self, connection: socket.socket, fd: int) -> None:
-        """A client has made its daemon the unit's main process; or systemd knows that it listens; or the client has ended."""
+        """Act on one of three events: the client has told its daemon's pid, systemd knows that it listens, the client ended."""
         daemon, answer = self._waiting[connection], b""
         with contextlib.suppress(OSError):
             if fd == daemon.barrier_fd:
