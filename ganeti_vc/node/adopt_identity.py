@@ -20,6 +20,7 @@ LIMITS = [value for name, value in vars(resource).items() if name.startswith("RL
 
 
 def status_of(pid: int) -> dict[str, str]:
+    """Return the lines of /proc/PID/status (proc(5)) by their names. Raises FileNotFoundError when the process has ended."""
     return dict(line.split(":\t", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines() if ":\t" in line)
 
 
@@ -34,6 +35,7 @@ def _join_cgroup(pid: int) -> None:
 
 
 def _join_namespaces(pid: int) -> None:
+    """Enter those namespaces of another process in which this one is not yet."""
     for name in ("ipc", "net", "uts", "cgroup", "mnt"):
         if os.readlink(f"/proc/{pid}/ns/{name}") != os.readlink(f"/proc/self/ns/{name}"):
             fd = os.open(f"/proc/{pid}/ns/{name}", os.O_RDONLY | os.O_CLOEXEC)
