@@ -28,8 +28,11 @@ T = TypeVar("T")
 
 #: Attempts to read a table that changes meanwhile.
 READINGS = 100
-_UNREACHABLE = 7  # RTN_UNREACHABLE
-_UNICAST = 1  # RTN_UNICAST
+#: Of linux/rtnetlink.h and linux/if_addr.h; pyroute2 has them as well, but its import is what this module puts off.
+_RTN_UNICAST = 1
+_RTN_UNREACHABLE = 7
+_RT_TABLE_MAIN = 254
+_IFA_F_NODAD = 0x02
 
 
 @dataclass(frozen=True)
@@ -99,12 +102,12 @@ def observe() -> NetworkState:
         for family in (socket.AF_INET, socket.AF_INET6):
             for message in _settled(partial(ip.get_routes, family=family)):
                 destination = message.get_attr("RTA_DST")
-                if not destination or message.get_attr("RTA_TABLE") != 254:
+                if not destination or message.get_attr("RTA_TABLE") != _RT_TABLE_MAIN:
                     continue
                 network = ipaddress.ip_network(f"{destination}/{message['dst_len']}", strict=False)
-                if message["type"] == _UNREACHABLE:
+                if message["type"] == _RTN_UNREACHABLE:
                     unreachable.add(network)
-                elif message["type"] == _UNICAST:
+                elif message["type"] == _RTN_UNICAST:
                     routes.add((network, index.get(message.get_attr("RTA_OIF"), "?")))
     return NetworkState(
         frozenset(index.values()),
@@ -138,8 +141,8 @@ def remove_link(device: str) -> None:
 
 def _address(ip: IPRoute, action: str, index: int, address: Address) -> None:
     v4 = address.version == 4
-    # IFA_F_NODAD: an IPv6 address on a bridge without carrier would stay tentative.
-    flags = {} if v4 or action == "del" else {"flags": 0x02}
+    # Without this flag an IPv6 address on a bridge without carrier would stay tentative.
+    flags = {} if v4 or action == "del" else {"flags": _IFA_F_NODAD}
     with _refusals(errno.EEXIST if action == "add" else errno.EADDRNOTAVAIL):
         ip.addr(action, index=index, address=str(address), mask=32 if v4 else 128, **flags)
 
