@@ -80,6 +80,7 @@ def scale(cluster: ClusterId, count: int, options: UpOptions, progress: Progress
             changes.append(f"set nodes = {count} in {cluster.config_file}")
         outcome = BringUp(sizes.wanted, systemd, progress, changes).run(options)
         apply.apply_all(sizes.discarded, systemd)
+        outcome.changes += map(str, sizes.discarded)
         return outcome
 
 

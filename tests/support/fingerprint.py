@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from tests.support.machine import Machine
@@ -88,3 +89,13 @@ def daemons(machine: Machine, cluster: str = "default") -> dict[str, list[str]]:
 
 MASTER = ["confd", "luxid", "mond", "noded", "rapi", "wconfd"]
 CANDIDATE = ["confd", "mond", "noded"]
+
+
+def planned(machine: Machine, *argv: str) -> list[str]:
+    """What `gnt-vcluster ... --dry-run` says, without the starts of units and the verification."""
+    return changes(json.loads(machine.run("gnt-vcluster", *argv, "--dry-run", "--json").stdout))
+
+
+def changes(document: Mapping[str, list[str]]) -> list[str]:
+    """What a command says that it has changed, or would change, without the starts of units and the verification."""
+    return [line for line in document["changes"] if not line.startswith(("start ", "gnt-cluster verify"))]

@@ -7,7 +7,18 @@ import json
 
 import pytest
 
-from tests.support.fingerprint import CANDIDATE, MASTER, active, daemons, on, on_master, strays, verify_errors
+from tests.support.fingerprint import (
+    CANDIDATE,
+    MASTER,
+    active,
+    changes,
+    daemons,
+    on,
+    on_master,
+    planned,
+    strays,
+    verify_errors,
+)
 from tests.support.machine import Machine
 
 
@@ -25,9 +36,11 @@ def test_dry_run_changes_nothing(machine: Machine) -> None:
 
 
 def test_up_ends_with_a_running_cluster(machine: Machine) -> None:
+    coming = planned(machine, "up")
     document = json.loads(machine.run("gnt-vcluster", "up", "--json").stdout)
     assert document["schema"] == 1 and document["changed"] and document["verify_errors"] == []
     assert document["nodes"] == ["node1", "node2", "node3"] and document["master"] == "node1"
+    assert changes(document) == coming, "what the dry run says is what is done"
 
 
 def test_verify_is_clean(machine: Machine) -> None:

@@ -8,10 +8,12 @@ import json
 from tests.support.fingerprint import (
     CANDIDATE,
     MASTER,
+    changes,
     daemons,
     difference,
     fingerprint,
     on_master,
+    planned,
     status,
     verify_errors,
 )
@@ -30,10 +32,14 @@ def test_the_machine_before_anything(bare: Machine, deb: object) -> None:
 
 def test_scale_up_and_down(machine: Machine) -> None:
     machine.run("gnt-vcluster", "up")
+    coming = planned(machine, "scale", "--nodes", "5")
     document = json.loads(machine.run("gnt-vcluster", "scale", "--nodes", "5", "--json").stdout)
+    assert changes(document) == coming and "gnt-node add node5" in coming
     assert document["verify_errors"] == [] and len(document["nodes"]) == 5
     assert daemons(machine) == {"node1": MASTER, **{f"node{n}": CANDIDATE for n in (2, 3, 4, 5)}}
-    machine.run("gnt-vcluster", "scale", "--nodes", "3")
+    coming = planned(machine, "scale", "--nodes", "3")
+    document = json.loads(machine.run("gnt-vcluster", "scale", "--nodes", "3", "--json").stdout)
+    assert changes(document) == coming and "gnt-node remove node4" in coming
     assert daemons(machine) == {"node1": MASTER, "node2": CANDIDATE, "node3": CANDIDATE}
     assert machine.sh("ls -d /var/lib/ganeti-vcluster/default/node*").stdout.count("node") == 3
     assert on_master(machine, "gnt-node", "list", "--no-headers", "-o", "name").split() == ["node1", "node2", "node3"]
