@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import itertools
 import shutil
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field, replace
 
 from ganeti_vc.base import locks
 from ganeti_vc.base.errors import StepFailed, VclusterError
@@ -137,9 +137,14 @@ class BringUp:
             self.outcome.verify_errors = ganeti.verify(master)
 
 
-def machine_steps(config: ClusterConfig) -> list[Step]:
-    """Plan what the manager does for this cluster."""
-    return plan.reconcile({config.id: config}, observe.observe({config.id: config}))
+def machine_steps(config: ClusterConfig, leaving: Collection[str] = ()) -> list[Step]:
+    """Plan what the manager does for this cluster, when the nodes `leaving` have left Ganeti. Raises ConfigError."""
+    state = observe.observe({config.id: config})
+    recorded = state.initialised.get(config.id)
+    if recorded and leaving:
+        stay = {name: address for name, address in recorded.nodes.items() if name not in leaving}
+        state = replace(state, initialised={config.id: replace(recorded, nodes=stay)})
+    return plan.reconcile({config.id: config}, state)
 
 
 def check_machine(config: ClusterConfig, systemd: Systemd, options: UpOptions = NO_OPTIONS) -> None:

@@ -51,7 +51,8 @@ def dry_run(cluster: ClusterId, count: int, options: UpOptions) -> list[str]:
     lines = [*map(str, leaving)]
     if len(sizes.present.nodes) != count:
         lines.append(f"set nodes = {count} in {cluster.config_file}")
-    lines += map(str, bring_up.machine_steps(sizes.wanted))
+    gone = {step.node.name for step in leaving if isinstance(step, RemoveNode)}
+    lines += map(str, bring_up.machine_steps(sizes.wanted, gone))
     lines += map(str, ganeti_plan.whole(sizes.wanted, options, state, changed=bool(lines)))
     return [*lines, *map(str, sizes.discarded)]
 
