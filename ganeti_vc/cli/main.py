@@ -23,8 +23,8 @@ BROKEN_PIPE = 141
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
-    """Return the arguments. What stands behind `--` is left as it is, in `remainder`; `split` has the whole line."""
-    # Options before the command are taken apart, or argparse would take the command for the sandbox's name.
+    """Return the arguments. `remainder` has the words behind `--` as they are; `split` has the whole line."""
+    # `--sandbox up`: argparse would take the command for the sandbox's name. So the options before it are parsed alone.
     before = list(itertools.takewhile(lambda word: word.startswith("-"), argv))
     line = list(argv)[len(before) :]
     behind: list[str] = []
@@ -36,7 +36,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     args = top.parse_args([*map(_with_name, before), *line])
     if getattr(args, "json", False) and any(getattr(args, name, "") for name in ("output", "no_headers", "separator")):
         top.error("--json has all fields; -o, --no-headers and --separator are for tables: leave out one or the other")
-    # Where `run` has its command before the `--`, that belongs to the command.
+    # `run make -- test`: the command has begun already, so the `--` is one of its words.
     args.remainder = behind if getattr(args, "words", None) else behind[1:]
     args.split = Split((*(word for word in before if not word.startswith("--sandbox")), *line), tuple(behind))
     return args
@@ -47,7 +47,7 @@ def _with_name(option: str) -> str:
 
 
 def _function(command: parser.Command) -> Callable[[argparse.Namespace], int]:
-    """Import what a command runs: most commands are over sooner than all modules are imported."""
+    """Import the function of a command, and nothing for the others: all imports would take longer than most commands."""
     module, _, name = command.function.partition(".")
     function: Callable[[argparse.Namespace], int] = getattr(importlib.import_module(f"ganeti_vc.cli.{module}"), name)
     return function
@@ -81,7 +81,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"gnt-vcluster: {err}", file=sys.stderr)
         return err.exit_status
     except KeyboardInterrupt:
-        if hasattr(args, "dry_run"):  # it changes something, and may be repeated
+        if hasattr(args, "dry_run"):  # commands that change something have it, and go on when they are repeated
             print("gnt-vcluster: interrupted; the same command goes on from here", file=sys.stderr)
         return INTERRUPTED
     except OSError as err:
@@ -95,6 +95,6 @@ def _system_error(err: OSError) -> int:
         what = f"{err.filename}: {err.strerror}" if err.filename else str(err)
         remedy = " (look at who may read and write it)" if isinstance(err, PermissionError) else ""
         print(f"gnt-vcluster: {what}{remedy}", file=sys.stderr)
-    # Python would try again at its end to write what could not be written, with a message of its own.
+    # When Python exits it writes the rest of its buffer. That would fail again, with a message of Python's.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return BROKEN_PIPE if isinstance(err, BrokenPipeError) else 1

@@ -208,19 +208,21 @@ def _refuse_invalid(raw: ConfigObj, result: object, reporter: _Reporter) -> None
 
 def _interpret(cluster: ClusterId, raw: Mapping[str, Any], reporter: _Reporter) -> ClusterConfig:
     top = raw["cluster"]
-    suffix = f".{top['domain']}" if top["domain"] else ""
+    domain = top["domain"]
     plan = _address_plan(top, reporter)
     secondary = _secondary_plan(top, reporter) if plan.network.version == 6 else None
-    nodes = _nodes(cluster, raw, suffix, _Plans(plan, secondary), reporter)
+    nodes = _nodes(cluster, raw, _Plans(plan, secondary), reporter)
     config = ClusterConfig(
         id=cluster,
         source=reporter.source,
-        name=f"{top['name']}{suffix}",
+        name=names.in_domain(top["name"], domain),
         address=plan.cluster,
         network=plan.network,
         secondary_network=secondary.network if secondary else None,
         nodes=nodes,
-        instances=tuple((f"instance{index + 1}{suffix}", plan.instance(index)) for index in range(top["instances"])),
+        instances=tuple(
+            (names.instance_name(index + 1, domain), plan.instance(index)) for index in range(top["instances"])
+        ),
         device=top["device"] or cluster.bridge,
         own_bridge=not top["device"],
         ssh_port=top["ssh_port"],
@@ -255,10 +257,9 @@ def _secondary_plan(top: Mapping[str, Any], reporter: _Reporter) -> AddressPlan:
     return secondary
 
 
-def _nodes(
-    cluster: ClusterId, raw: Mapping[str, Any], suffix: str, plans: _Plans, reporter: _Reporter
-) -> tuple[NodeConfig, ...]:
-    node_names = [f"node{number}{suffix}" for number in range(1, raw["cluster"]["nodes"] + 1)]
+def _nodes(cluster: ClusterId, raw: Mapping[str, Any], plans: _Plans, reporter: _Reporter) -> tuple[NodeConfig, ...]:
+    top = raw["cluster"]
+    node_names = [names.node_name(number, top["domain"]) for number in range(1, top["nodes"] + 1)]
     special = {name: value for name, value in raw["nodes"].items() if isinstance(value, dict)}
     common = {key: value for key, value in raw["nodes"].items() if key not in special}
     for name in special:

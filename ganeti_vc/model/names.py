@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Every name that derives from a cluster or a node: paths, units, slices, devices, markers.
+"""Names: the host names of nodes and instances, and what derives from a cluster or a node: paths, units, slices, devices.
 
-No other module builds such a name. So what is made can be found and removed by the same rule.
+A module that owns one file below a node directory names it itself (machine/node_disk.py). All else is named here, so that
+what is made can be found and removed by the same rule.
 """
 
 from __future__ import annotations
@@ -77,6 +78,21 @@ def is_host_name(text: str) -> bool:
 def is_snapshot_name(text: str) -> bool:
     """Tell whether `text` can name a snapshot: it becomes the name of a directory."""
     return bool(_SNAPSHOT_RE.fullmatch(text))
+
+
+def node_name(number: int, domain: str) -> str:
+    """Return the host name of a node, which is its name in Ganeti and everywhere else: ``node3.example.com``, ``node3``."""
+    return in_domain(f"node{number}", domain)
+
+
+def instance_name(number: int, domain: str) -> str:
+    """Return the name of an instance: ``instance7.example.com``, ``instance7``."""
+    return in_domain(f"instance{number}", domain)
+
+
+def in_domain(label: str, domain: str) -> str:
+    """Return a host name. Without a domain it is the label alone."""
+    return f"{label}.{domain}" if domain else label
 
 
 @dataclass(frozen=True, order=True)

@@ -5,13 +5,13 @@ Ganeti prefixes only some of its paths with GANETI_ROOTDIR. The others, and the 
 nodes. So the daemons that act on the machine, and every session on a node (ssh, exec, shell, cmd), run in a mount
 namespace in which the usual places are the node's own:
 
-  /srv, /var/lib/ganeti, /var/log/ganeti, /run/ganeti, /etc/ganeti, /etc/default/ganeti, /etc/lvm
+  /srv, /boot, /var/lib/ganeti, /var/log/ganeti, /run/ganeti, /etc/ganeti, /etc/default/ganeti, /etc/lvm
                         those below the node directory
   /proc/meminfo, /proc/cpuinfo
                         the node's hardware, where its configuration says one
-  NODE/var/lib/ganeti/export of another node
-                        the node's own: the master sends its own path there (backend.py,
-                        _GetImportExportIoCommand), and Ganeti follows symbolic links
+  OTHER/var/lib/ganeti/export, for each other node OTHER
+                        links to this node's export: the master sends the path that it has itself
+                        (backend.py, _GetImportExportIoCommand), and Ganeti follows symbolic links
 
 and in a UTS namespace with the node's name. `reboot`, `poweroff` and similar commands act on the node
 (tools/replaced/node-systemctl), and the capability to reboot the machine is dropped. noded's start makes these namespaces;
@@ -28,8 +28,8 @@ from collections.abc import Iterator
 from ganeti_vc.base.constants import LIB_DIR, MACHINE_DIR, REGISTRY_DIR
 from ganeti_vc.node import libc
 
-#: Programs that a node sees replaced; tools/replaced/node-NAME says why. The machine's own are mounted in MACHINE_DIR, not
-#: on files of a package: the kernel takes away what is mounted on a file that dpkg replaces.
+#: Programs that a node sees replaced by tools/replaced/node-NAME, which says why. Each finds the machine's own program in
+#: MACHINE_DIR. That is a directory of ours, as the kernel unmounts what is mounted on a file that dpkg replaces.
 REPLACED = {
     "systemctl": "/usr/bin/systemctl",
     "socat": "/usr/bin/socat",
@@ -40,8 +40,8 @@ REPLACED = {
 }
 SYSRQ = "/proc/sysrq-trigger"
 
-#: Read-only on a node, which must not take the machine down: `gnt-node powercycle` with the fake hypervisor writes to the
-#: first one, and otherwise calls reboot(2). The same places as of ProtectKernelTunables=, which needs a seccomp filter.
+#: Read-only on a node, so that it cannot take the machine down: `gnt-node powercycle` with the fake hypervisor writes to
+#: SYSRQ. These are the places of ProtectKernelTunables=, which the fork server cannot use: it brings a seccomp filter.
 TUNABLES = (SYSRQ, "/proc/sys", "/proc/irq", "/proc/fs", "/proc/acpi", "/proc/mtrr", "/sys")
 
 #: Places below the node directory, and where the node sees them. What the machine lacks is left out.
@@ -80,7 +80,7 @@ def environment(node: str) -> dict[str, str]:
 
 
 def noded_pid(node: str) -> int:
-    """Return the pid of the node's noded, 0 when it does not run. Its control group proves that the file is right."""
+    """Return the pid of the node's noded, 0 when it does not run. Its control group proves that it is the process of the file."""
     with contextlib.suppress(OSError, ValueError):
         with open(f"{rootdir_of(node)}/var/run/ganeti/ganeti-noded.pid") as stream:
             pid = int(stream.read())
@@ -104,14 +104,14 @@ def is_on(node: str) -> bool:
 
 def processes(node: str) -> list[int]:
     """Return the pids of all processes with a view of the node, noded's or one of their own."""
-    place = os.stat(f"{rootdir_of(node)}/etc/ganeti")  # not hidden in the view of another node
+    place = os.stat(f"{rootdir_of(node)}/etc/ganeti")  # other nodes' views hide no etc/ganeti
 
     def is_on_node(pid: str) -> bool:
         with contextlib.suppress(OSError):  # it has ended, or is not ours
             return os.path.samestat(place, os.stat(f"/proc/{pid}/root/etc/ganeti"))
         return False
 
-    if is_on_node("1"):  # the node is mounted at the machine's own places: then every process would be on it
+    if is_on_node("1"):  # somebody mounted the node on the machine's own /etc/ganeti: all processes would count
         return []
     return [int(pid) for pid in os.listdir("/proc") if pid.isdecimal() and is_on_node(pid)]
 
@@ -132,7 +132,7 @@ def enter(node: str) -> None:
 
 
 def share(node: str) -> None:
-    """Move a daemon into the view of noded. A daemon whose unit has mounts of its own keeps them, in a new view."""
+    """Move a daemon into the view of noded; if its unit has mounts of its own, make a new view on top of them instead."""
     if os.path.samefile("/proc/self/ns/mnt", "/proc/1/ns/mnt"):
         enter(node)
     else:
@@ -201,7 +201,7 @@ def _replace(name: str, program: str) -> None:
 
 
 def renew(node: str) -> None:
-    """Mount the replaced programs again in the view of a node that runs, after a package has brought others.
+    """Mount the replaced programs again in the view of a running node, after a package was upgraded.
 
     This process moves to that view. Raises OSError.
     """
@@ -217,7 +217,7 @@ def renew(node: str) -> None:
 
 
 def _prepare(rootdir: str) -> None:
-    """Make what the view needs, and Ganeti removes with a node or changes with its version."""
+    """Make what the view mounts or links. Ganeti removes some of it with a node; its links change with its version."""
     os.makedirs(f"{rootdir}/var/lib/ganeti/export", mode=0o750, exist_ok=True)
     os.makedirs(f"{rootdir}/var/lib/.elsewhere", exist_ok=True)
     os.makedirs(f"{rootdir}/tmp", exist_ok=True)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""up: from a configuration to an initialised, verified, running cluster.
+"""up: make a running, verified cluster of a configuration.
 
 Each part looks at what is there and does what is missing. So it may be interrupted at any point, and the same command
 goes on from there.
@@ -50,12 +50,12 @@ class Outcome:
 
 
 class BringUp:
-    """One run of `up` or of what contains it."""
+    """Brings one cluster up: for `up` itself, and for `scale`, `snapshot restore` and `run`."""
 
     def __init__(
         self, config: ClusterConfig, systemd: Systemd, progress: Progress, changes: Sequence[str] = ()
     ) -> None:
-        """`changes` are what the command has done before."""
+        """`changes` lists what the command has changed already; the outcome reports it first."""
         self._config = config
         self._systemd = systemd
         self._progress = progress
@@ -99,7 +99,8 @@ class BringUp:
         steps = ganeti_plan.clearing(self._config, ganeti_apply.observe(self._config, self._systemd))
         self.apply(steps)
         if not steps:
-            self._config.id.marker.unlink(missing_ok=True)  # the cluster has been in use since
+            # `gnt-cluster init` ended, only its marker was left.
+            self._config.id.marker.unlink(missing_ok=True)
 
     def apply(self, steps: Sequence[GanetiStep]) -> None:
         """Have Ganeti do these steps; those of a kind share a line of progress."""
@@ -116,7 +117,7 @@ class BringUp:
         before = self._active_units()
         with self._progress.step("systemd units", total=len(config.nodes)) as advance:
             pacing.wait(config.id, systemd, progress=advance)
-            # Not started in the ordinary way, which would have another process wait for what is there.
+            # All they wait for runs now. To start them would only start processes that wait for it again.
             systemd.mark_started(names.ALL_OFF_SERVICE, names.ALL_TARGET, config.id.off_service, config.id.target)
         self.outcome.changes += [f"start {unit}" for unit in sorted(self._active_units() - before)]
 
@@ -131,7 +132,9 @@ class BringUp:
         if master is None or not self.outcome.changes or not options.verify:
             return
         if len(self._config.nodes) > ganeti_plan.VERIFY_UP_TO:
-            self._progress.say("not verified, as that takes long with so many nodes: gnt-cluster verify does it")
+            self._progress.say(
+                "not verified: with so many nodes that takes long; to do it: gnt-vcluster exec master -- gnt-cluster verify"
+            )
             return
         with self._progress.step("gnt-cluster verify"):
             self.outcome.verify_errors = ganeti.verify(master)
@@ -148,7 +151,7 @@ def machine_steps(config: ClusterConfig, leaving: Collection[str] = ()) -> list[
 
 
 def check_machine(config: ClusterConfig, systemd: Systemd, options: UpOptions = NO_OPTIONS) -> None:
-    """Refuse a disk that is full, on which Ganeti's jobs do not fail but hang, and a kernel that lacks what is needed.
+    """Refuse a kernel that lacks what is needed, and a full disk if Ganeti has work to do: its jobs would hang, not fail.
 
     Raises VclusterError.
     """

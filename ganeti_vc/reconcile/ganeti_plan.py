@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """What Ganeti must be asked to do: a configuration and what Ganeti knows in, steps out. Pure, nothing is touched here.
 
-The start of the nodes divides the plan. What is written into a stopped master's configuration comes before it; what
-Ganeti's commands do needs daemons that answer. `up` makes the second half when the nodes have started, from what the
-master then says; `--dry-run` makes it from what will be there.
+The plan has two halves. `before_start` writes into the configuration of a stopped master. `after_start` uses Ganeti's
+commands, which need running daemons. `up` starts the nodes between the two, and then asks the master for its state.
+`--dry-run` starts nothing: it takes the state that the first half would lead to (`expected`).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from ganeti_vc.reconcile.ganeti_steps import (
     VerifyCluster,
 )
 
-#: Nodes. `gnt-cluster verify` has every master candidate log in to every node.
+#: `up` verifies clusters of at most so many nodes: each master candidate logs in to each node, which takes long.
 VERIFY_UP_TO = 40
 
 
@@ -50,8 +50,8 @@ class GanetiState:
 def _unknown(
     config: ClusterConfig, options: UpOptions, state: GanetiState
 ) -> tuple[tuple[NodeConfig, ...], tuple[str, ...]]:
-    """Return the nodes, and of the instances asked for the names, that Ganeti does not know."""
-    first = state.master or config.nodes[0].id  # gnt-cluster init adds its node
+    """Return the configured nodes, and the names of the wanted instances, that Ganeti does not know yet."""
+    first = state.master or config.nodes[0].id  # gnt-cluster init itself adds the first node
     nodes = tuple(node for node in config.nodes if node.id.name not in state.nodes and node.id != first)
     wanted = (name for name, _ in config.instances[: options.instances or 0])
     return nodes, tuple(name for name in wanted if name not in state.instances)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Can the rows fail? Breaks the feature of each before its test, and wants the test to notice.
+"""Can the tests of test_030_rows.py fail? Breaks the feature of each before its test, and wants the test to notice.
 
     PYTHONPATH=. RELEASES=bookworm .venv/bin/pytest -p tests.support.mutations tests/system/test_030_rows.py
 

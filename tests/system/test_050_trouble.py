@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""What goes wrong: bad input, interruptions, a full disk, Ganeti missing. One clear line, nothing lost."""
+"""What goes wrong: bad input, interruptions, a full disk, Ganeti missing. One clear line, nothing lost.
+
+Killed daemons and half-started clusters are in test_040_power.py, killed snapshots in test_080_snapshot.py.
+"""
 
 from __future__ import annotations
 
