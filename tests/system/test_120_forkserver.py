@@ -197,7 +197,7 @@ def test_what_cannot_be_taken_over_is_started_plainly_and_said(cluster: Machine)
     assert forked(cluster)
 
 
-def test_a_changed_ganeti_is_loaded_anew(cluster: Machine) -> None:
+def test_a_changed_ganeti_is_loaded_again(cluster: Machine) -> None:
     cluster.sh("touch /usr/share/ganeti/default/ganeti/constants.py")
     cluster.sh(f"systemctl restart {NODED}")
     assert "Ganeti was changed" in cluster.run("journalctl", "-u", SERVER).stdout
