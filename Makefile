@@ -8,7 +8,7 @@ PYTHON_TOOLS := $(call programs,python3)
 PERL_TOOLS := $(call programs,perl)
 SHELL_TOOLS := $(call programs,/(ba)?sh)
 
-# Of check-vm, qa, bench and demo: bookworm or trixie.
+# Of check-vm, qa, bench, crash and demo: bookworm or trixie.
 RELEASE ?= bookworm
 
 help: ## show this
@@ -58,8 +58,12 @@ bench: $(DEB) ## costs, compared with upstream's method and with the goals; PART
 	tests/programs/need containers
 	RUNS="$(RUNS)" SIZES="$(SIZES)" /usr/bin/python3 tests/programs/bench.py $(RELEASE) $(DEB) $(PARTS)
 
+crash: $(DEB) ## kills and power cuts at random moments; PARTS and ROUNDS choose (all of it: an hour)
+	tests/programs/need containers
+	ROUNDS="$(or $(ROUNDS),50)" /usr/bin/python3 tests/programs/crash.py $(RELEASE) $(DEB) $(PARTS)
+
 demo: $(DEB) ## a throw-away sandbox with a Debian of its own, and a cluster in it; as root or not
 	tests/programs/need sandboxes
 	tests/programs/demo $(RELEASE) $(DEB)
 
-.PHONY: help deb check-fast check check-vm qa bench demo
+.PHONY: help deb check-fast check check-vm qa bench crash demo

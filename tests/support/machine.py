@@ -148,10 +148,10 @@ class Machine:
         self.push(deb, f"/root/{deb.name}")
         self.sh(f"DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends /root/{deb.name}")
 
-    def reboot(self) -> None:
-        """Reboot the container and wait until it is up again."""
+    def reboot(self, hard: bool = False) -> None:
+        """Reboot the container and wait until it is up again. `hard`: at once, nothing is stopped or synced before."""
         before = self.leader
-        self.run("systemctl", "reboot", check=False)
+        self.run("systemctl", "reboot", *(("--force", "--force") if hard else ()), check=False)
         deadline = time.monotonic() + 60
         while self.leader in (0, before):
             assert time.monotonic() < deadline, self.container.last_words()
