@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from ganeti_vc.base import files
 from ganeti_vc.model.daemons import DAEMONS, Runs
 from ganeti_vc.model.names import ClusterId, NodeId
+from ganeti_vc.node import mastership
 
 
 @dataclass(frozen=True)
@@ -23,20 +24,15 @@ class Initialised:
 
 def ssconf(node: NodeId, name: str) -> str | None:
     """Return a value of Ganeti's static configuration on this node (ssconf.SimpleStore); None when there is none."""
-    try:
-        return (node.data_dir / f"ssconf_{name}").read_text().rstrip("\n")
-    except FileNotFoundError:
-        return None
+    text = mastership.read(node.data_dir / f"ssconf_{name}")
+    return None if text is None else text.rstrip("\n")
 
 
 def master_of(nodes: Iterable[NodeId]) -> NodeId | None:
-    """Return the node that is the master by its own files; None when no cluster is initialised.
-
-    A node that was off during a failover still takes itself for the master. So the youngest file counts.
-    """
-    claims = [node for node in nodes
-              if (node.data_dir / "config.data").exists() and ssconf(node, "master_node") == node.name]  # fmt: skip
-    return max(claims, key=lambda node: (node.data_dir / "ssconf_master_node").stat().st_mtime, default=None)
+    """Return the master among the nodes of a cluster, as Ganeti's files say; None when it is not initialised."""
+    by_directory = {str(node.rootdir): node for node in nodes}
+    master = mastership.of_cluster(by_directory)
+    return by_directory[master] if master else None
 
 
 def initialised(cluster: ClusterId) -> Initialised | None:
@@ -45,13 +41,13 @@ def initialised(cluster: ClusterId) -> Initialised | None:
     master = master_of(cluster.node(path.relative_to(cluster.directory).parts[0]) for path in directories)
     if master is None:
         return None
-    nodes = dict(line.split() for line in (ssconf(master, "node_primary_ips") or "").splitlines())
+    pairs = (line.split() for line in (ssconf(master, "node_primary_ips") or "").splitlines())
+    nodes = {pair[0]: pair[1] for pair in pairs if len(pair) == 2}
     try:
-        recorded = json.loads((master.data_dir / "config.data").read_text())
-    except json.JSONDecodeError:
-        return Initialised(nodes, None)  # cut short by a full disk: Ganeti will say so
-    cluster_data = recorded["cluster"]
-    return Initialised(nodes, cluster_data["ndparams"].get("ssh_port"), cluster_data["master_netdev"])
+        recorded = json.loads(mastership.read(master.data_dir / "config.data") or "")["cluster"]
+        return Initialised(nodes, recorded["ndparams"].get("ssh_port"), recorded["master_netdev"])
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return Initialised(nodes, None)  # damaged, for example by a full disk: Ganeti will say so
 
 
 def expected_units(node: NodeId, master: NodeId | None) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.support.fingerprint import CANDIDATE, MASTER, daemons, on, on_master, strays, verify_errors
+from tests.support.fingerprint import CANDIDATE, MASTER, daemons, on, on_master, status, strays, verify_errors
 from tests.support.machine import Machine
 
 DAEMON_UTIL = "/usr/lib/ganeti/daemon-util"
@@ -49,6 +49,19 @@ def test_watcher_and_cleaner_units_work_on_master_and_others(cluster: Machine) -
             assert result == ("exec-condition\n" if (node, job) == ("node2", "watcher") else "success\n")
 
 
+def test_the_cleaner_of_the_master_removes_old_jobs(cluster: Machine) -> None:
+    archive = "/var/lib/ganeti-vcluster/default/node1/var/lib/ganeti/queue/archive/99"
+    cluster.sh(f"install -d -o gnt-masterd -g gnt-daemons -m 750 {archive} && touch {archive}/job-999998 {archive}/job-999999 && "
+               f"chown gnt-masterd {archive}/* && touch -d '40 days ago' {archive}/job-999998")  # fmt: skip
+    cluster.run("systemctl", "start", "ganeti-cleaner@node1.service")
+    cluster.wait_for(f"[ $(ls {archive}) = job-999999 ]")
+    unit = "ganeti-cleaner-master@node1.service"
+    cluster.wait_for(f"systemctl show -P ActiveState {unit} | grep -qx inactive")
+    assert cluster.run("systemctl", "show", "-P", "Result", unit).stdout == "success\n"
+    assert cluster.sh(f"ls {archive[: archive.index('/var/lib/ganeti/')]}/var/log/ganeti/master-cleaner").stdout
+    cluster.sh(f"rm -r {archive}")
+
+
 def test_the_watcher_runs_where_it_might_have_something_to_do(cluster: Machine) -> None:
     root, unit = "/var/lib/ganeti-vcluster/default/node2", "ganeti-watcher@node2.service"
     health = f"{root}/var/lib/ganeti/ssconf_maintain_node_health"
@@ -88,12 +101,16 @@ def test_master_failover_without_voting_when_the_majority_is_off(cluster: Machin
     assert cluster.sh("ip -o address show to 192.0.2.1 | wc -l").stdout == "1\n"
     cluster.run("gnt-vcluster", "start", "node3")
     on_master(cluster, "gnt-cluster", "redist-conf")
-    # The old master comes back: by its own files it is still the master, by the votes it is not.
+    # The old master comes back: by its own files it is still the master, by the votes it is not. The clock was wrong then.
+    cluster.sh("touch -d '+1 hour' /var/lib/ganeti-vcluster/default/node1/var/lib/ganeti/ssconf_master_node")
+    assert status(cluster)["master"] == "node2"
     cluster.run("gnt-vcluster", "start", "node1")
     assert "luxid" not in daemons(cluster)["node1"]
     on_master(cluster, "gnt-cluster", "redist-conf")
     # rapi asks nobody for a vote: it believes the files it finds as it starts.
     cluster.run("gnt-vcluster", "restart", "node1")
+    assert_healthy(cluster, master="node2")
+    cluster.run("gnt-vcluster", "restart")
     assert_healthy(cluster, master="node2")
     on(cluster, "node1", "gnt-cluster", "master-failover")
     assert_healthy(cluster)

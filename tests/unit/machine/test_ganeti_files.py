@@ -4,11 +4,14 @@
 from __future__ import annotations
 
 import json
+import os
+import time
 from pathlib import Path
 
 import pytest
 
 from ganeti_vc.machine import ganeti_files
+from ganeti_vc.machine.ganeti_files import Initialised
 from ganeti_vc.model import names
 from ganeti_vc.model.daemons import DAEMONS, Runs
 from ganeti_vc.model.names import ClusterId, NodeId
@@ -64,3 +67,54 @@ def test_a_job_that_has_ended_is_read_once(node: NodeId) -> None:
     finished: set[str] = set()
     assert ganeti_files.unfinished_job(node, finished) == "2"
     assert finished == {"job-1"}
+
+
+def claim(node: NodeId, master: str, serial: object) -> NodeId:
+    """A node whose files name a master, and whose configuration has that serial number."""
+    node.data_dir.mkdir(parents=True, exist_ok=True)
+    (node.data_dir / "ssconf_master_node").write_text(f"{master}\n")
+    if serial is not None:
+        (node.data_dir / "config.data").write_text(json.dumps({"serial_no": serial, "cluster": {}}))
+    return node
+
+
+@pytest.mark.parametrize(
+    ("claims", "master"),
+    [
+        ([("node1", 5), ("node1", 5), ("node1", None)], "node1"),
+        ([("node1", 5), ("node2", 7), ("node2", None)], "node2"),  # node1 was off during the failover
+        ([("node1", 5), ("node2", 7), ("node1", None)], "node2"),  # and node3, too
+        ([("node1", 9), ("node2", 7), ("node2", None)], "node1"),
+        ([("node1", 5), ("node2", 5), ("node2", None)], "node2"),
+        ([("node1", "x"), ("node2", 1)], "node2"),
+        ([("node2", 5), ("node1", 5)], None),
+        ([("node1", None)], None),  # gnt-cluster init has not ended
+    ],
+)
+def test_the_newest_configuration_decides(node: NodeId, claims: list[tuple[str, object]], master: str | None) -> None:
+    nodes = [
+        claim(node.cluster.node(f"node{number}"), named, serial) for number, (named, serial) in enumerate(claims, 1)
+    ]
+    future = time.time() + 3600
+    for number, other in enumerate(nodes):  # the time of a file says nothing
+        os.utime(other.data_dir / "ssconf_master_node", (future - number, future - number))
+    found = ganeti_files.master_of(nodes)
+    assert (found.name if found else None) == master
+
+
+@pytest.mark.parametrize("text", ["[]", "{}", '{"cluster": {}}', '{"cluster": []}', "not json", "", "[" * 100000])
+def test_a_damaged_configuration_is_not_fatal(node: NodeId, text: str) -> None:
+    claim(node, "node1", None)
+    (node.data_dir / "config.data").write_text(text)
+    (node.data_dir / "ssconf_node_primary_ips").write_text("node1 192.0.2.10\nodd\n")
+    assert ganeti_files.initialised(node.cluster) == Initialised({"node1": "192.0.2.10"}, None)
+
+
+def test_what_is_no_file_is_not_read(node: NodeId, tmp_path: Path) -> None:
+    path = node.data_dir / "ssconf_master_node"
+    os.mkfifo(path)
+    assert ganeti_files.ssconf(node, "master_node") is None
+    path.unlink()
+    (tmp_path / "secret").write_text("node1")
+    path.symlink_to(tmp_path / "secret")
+    assert ganeti_files.ssconf(node, "master_node") is None
