@@ -1,11 +1,23 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""How signals end a command."""
+"""How signals end a command, and how the next program gets them."""
 
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NoReturn
+
+
+def become(argv: Sequence[str], environment: Mapping[str, str] | None = None) -> NoReturn:
+    """Become another program. Raises OSError.
+
+    Python ignores two signals, and execve(2) would keep that: then `yes | head` says "Broken pipe".
+    """
+    for number in (signal.SIGPIPE, signal.SIGXFSZ):
+        signal.signal(number, signal.SIG_DFL)
+    os.execvpe(argv[0], list(argv), os.environ if environment is None else environment)
 
 
 @contextlib.contextmanager

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from ganeti_vc.base.errors import UsageError, VclusterError
 from ganeti_vc.base.progress import PROGRAM_VARIABLE, Progress
+from ganeti_vc.base.signals import become
 from ganeti_vc.cli import output
 from ganeti_vc.cli.arguments import Split
 from ganeti_vc.sandbox import life, owner, requirements, sandboxes
@@ -74,7 +75,7 @@ def run_in_sandbox(box: Sandbox, reason: str, args: argparse.Namespace, starts: 
     if not wanted:
         sys.stdout.flush()
         line = life.command(box, [PROGRAM, *split.words, *split.behind], variables)
-        os.execvp(line[0], line)
+        become(line)
     return _run_and_bring_out(box, split, variables, wanted)
 
 

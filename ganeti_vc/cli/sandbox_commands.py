@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ganeti_vc.base.errors import UsageError, VclusterError
+from ganeti_vc.base.signals import become
 from ganeti_vc.cli import in_sandbox, output
 from ganeti_vc.sandbox import container, debian_trees, forwarding, life, owner, sandboxes
 from ganeti_vc.sandbox.sandboxes import Sandbox
@@ -78,14 +78,14 @@ def _start(box: Sandbox, args: argparse.Namespace) -> int:
 
 def _enter(box: Sandbox, args: argparse.Namespace) -> int:
     line = life.command(box, ["bash", "--login"])
-    os.execvp(line[0], line)
+    become(line)
 
 
 def _exec(box: Sandbox, args: argparse.Namespace) -> int:
     if not args.remainder:
         raise UsageError("no command is given", "gnt-vcluster sandbox exec [NAME] -- COMMAND [ARGUMENT...]")
     line = life.command(box, args.remainder)
-    os.execvp(line[0], line)
+    become(line)
 
 
 def _status(box: Sandbox, args: argparse.Namespace) -> int:

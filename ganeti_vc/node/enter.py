@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 
+from ganeti_vc.base.signals import become
 from ganeti_vc.node import view
 
 #: The exit status of an ssh without an answer.
@@ -33,7 +34,7 @@ def main(argv: Sequence[str]) -> int:
         print(f"{node} is not set up on this machine now (systemctl start ganeti-vcluster.service)", file=sys.stderr)
         return 1
     try:
-        os.execvpe(command[0], command, environment)
+        become(command, environment)
     except OSError as err:
         print(f"cannot run {command[0]}: {err.strerror}", file=sys.stderr)
         return NOT_FOUND if isinstance(err, FileNotFoundError) else NOT_EXECUTABLE

@@ -117,11 +117,14 @@ def processes(node: str) -> list[int]:
 
 
 def enter(node: str) -> None:
-    """Move this process, which must have one thread, into a node's view. Its working directory stays.
+    """Move this process, which must have one thread, into a node's view. Its working directory stays if it is there.
 
     Raises OSError; FileNotFoundError when the node is not set up.
     """
-    here = os.getcwd()
+    try:
+        here = os.getcwd()
+    except FileNotFoundError:  # it was removed: people stand in directories of clusters that are made again
+        here = "/"
     pid = noded_pid(node)
     if not pid or not _join(pid):
         make(node)

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from ganeti_vc.base.errors import CannotRun, UsageError, VclusterError
 from ganeti_vc.base.process import BASE_ENVIRONMENT
+from ganeti_vc.base.signals import become
 from ganeti_vc.machine import config_files, ganeti_files
 from ganeti_vc.model import names
 from ganeti_vc.model.names import ClusterId, NodeId
@@ -83,7 +84,7 @@ def replace(node: NodeId, argv: Sequence[str]) -> int:
     """Become a command on a node that is up. Raises CannotRun."""
     view.enter(node.name)
     try:
-        os.execvpe(argv[0], list(argv), environment(node))
+        become(argv, environment(node))
     except OSError as err:
         raise CannotRun(node.name, argv[0], err) from None
 
@@ -110,4 +111,4 @@ def shell(node: NodeId) -> int:
 def journal(node: NodeId, daemon: str | None, arguments: Sequence[str]) -> int:
     """Become journalctl for one node, or one daemon of it."""
     units = [node.service(daemon)] if daemon else node.unit_patterns
-    os.execvp("journalctl", ["journalctl", *(f"--unit={unit}" for unit in units), *arguments])
+    become(["journalctl", *(f"--unit={unit}" for unit in units), *arguments])

@@ -8,6 +8,7 @@ import os
 import socket
 
 from ganeti_vc.base.errors import UsageError, VclusterError
+from ganeti_vc.base.signals import become
 from ganeti_vc.sandbox.life import command
 from ganeti_vc.sandbox.sandboxes import Sandbox
 
@@ -51,4 +52,4 @@ def forward(sandbox: Sandbox, listen: str, target: str) -> None:
     os.set_inheritable(3, True)  # dup2 changes nothing if it is descriptor 3 already
     script = 'LISTEN_FDS=1 LISTEN_PID=$$ exec /lib/systemd/systemd-socket-proxyd "$0"'
     argv = command(sandbox, ["sh", "-c", script, target])
-    os.execvp(argv[0], argv)
+    become(argv)

@@ -3,12 +3,15 @@
 
 from __future__ import annotations
 
+import shlex
+
 import pytest
 
 from tests.support.fingerprint import CANDIDATE, MASTER, daemons, on, on_master, status, strays, verify_errors
 from tests.support.machine import Machine
 
 DAEMON_UTIL = "/usr/lib/ganeti/daemon-util"
+NODE1 = "/var/lib/ganeti-vcluster/default/node1"
 
 
 def assert_healthy(machine: Machine, master: str = "node1") -> None:
@@ -60,6 +63,25 @@ def test_the_cleaner_of_the_master_removes_old_jobs(cluster: Machine) -> None:
     assert cluster.run("systemctl", "show", "-P", "Result", unit).stdout == "success\n"
     assert cluster.sh(f"ls {archive[: archive.index('/var/lib/ganeti/')]}/var/log/ganeti/master-cleaner").stdout
     cluster.sh(f"rm -r {archive}")
+
+
+@pytest.mark.parametrize(
+    "how", ["gnt-vcluster exec node1 --", f"{NODE1}/cmd", "ssh node1", "gnt-vcluster run --nodes 1 --"]
+)
+def test_a_pipeline_on_a_node_ends_as_after_a_login(cluster: Machine, how: str) -> None:
+    pipeline = "seq 1 999999 | head -n1; echo ${PIPESTATUS[0]}; awk '/^SigIgn/ {print $2}' /proc/self/status"
+    command = (
+        shlex.quote(f"bash -c {shlex.quote(pipeline)}") if how.startswith("ssh") else f"bash -c {shlex.quote(pipeline)}"
+    )
+    done = cluster.sh(f"{how} {command}")
+    first, status, ignored = done.stdout.split()
+    # Of Linux's 64 signals, programs may use the first 31; the C library has two more.
+    assert (first, status, int(ignored, 16) & 0x7FFFFFFF) == ("1", "141", 0) and "roken pipe" not in done.stderr
+
+
+@pytest.mark.parametrize("how", ["gnt-vcluster exec node1 --", f"{NODE1}/cmd", "gnt-vcluster run --nodes 1 --"])
+def test_a_working_directory_that_is_gone(cluster: Machine, how: str) -> None:
+    assert cluster.sh(f"d=$(mktemp -d) && cd $d && rmdir $d && {how} pwd").stdout == "/\n"
 
 
 def test_the_watcher_runs_where_it_might_have_something_to_do(cluster: Machine) -> None:

@@ -240,6 +240,15 @@ def test_a_bridge_that_was_removed_comes_back_with_all_addresses(machine: Machin
     healthy(machine)
 
 
+def test_where_the_old_cluster_was(machine: Machine) -> None:
+    """People stand in a cluster's directory, and make it again."""
+    machine.run(*UP)
+    machine.sh(
+        f"cd {DATA} && gnt-vcluster destroy --yes && {' '.join(UP)} && gnt-vcluster exec master -- gnt-node list"
+    )
+    healthy(machine)
+
+
 def test_two_at_once(machine: Machine, untouched: str) -> None:
     machine.run("gnt-vcluster", "destroy", "--yes")
     both = [machine.popen(*UP) for _ in range(2)]
