@@ -194,9 +194,10 @@ def kill_daemons(crashes: Crashes) -> None:
     script = f"(sleep {crashes.random.uniform(0, 3):.3f}; systemctl kill -s KILL {unit}) & gnt-vcluster exec master -- sh -c '{jobs}'; wait"
     machine.sh(script, check=False)
     crashes.counts[f"daemons: {unit}"] += 1
+    # luxid finds jobs whose processes were killed every 307 s (constants.py, LUXID_JOBQUEUE_POLL_INTERVAL).
     machine.wait_for("gnt-vcluster status --json | grep -q '\"state\": \"running\"' && "
                      "jobs=$(gnt-vcluster exec master -- gnt-job list --no-headers -o status) && "
-                     "! grep -e running -e waiting -e queued <<<$jobs")  # fmt: skip
+                     "! grep -e running -e waiting -e queued <<<$jobs", timeout=330)  # fmt: skip
     for name in on_master(machine, "gnt-instance", "list", "--no-headers", "-o", "name").split():
         if name != KEPT:
             on_master(machine, "gnt-instance", "remove", "-f", "--shutdown-timeout=0", name)
