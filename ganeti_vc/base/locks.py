@@ -12,15 +12,19 @@ from pathlib import Path
 from ganeti_vc.base.errors import VclusterError
 
 
+def lock_file(directory: Path) -> Path:
+    """Return the file that is locked for a directory. Any user may open the directory itself, and could lock it."""
+    return directory / ".lock"
+
+
 @contextlib.contextmanager
 def lock(directory: Path, waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
     """Hold the lock on one of the package's directories. If another process has it, call `waiting` once and wait.
 
-    The directory itself is locked, so that no lock file is left over. Programs that run meanwhile inherit the lock.
-    Raises VclusterError without the directory.
+    Programs that run meanwhile inherit the lock. Raises VclusterError without the directory.
     """
     try:
-        fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+        fd = os.open(lock_file(directory), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
         os.set_inheritable(fd, True)
     except FileNotFoundError:
         raise VclusterError(f"{directory} is missing", "reinstall the package ganeti-vcluster") from None

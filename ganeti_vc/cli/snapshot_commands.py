@@ -62,7 +62,7 @@ def do_restore(args: argparse.Namespace) -> int:
 
 def do_snapshots(args: argparse.Namespace) -> int:
     """List snapshots."""
-    with locks.try_lock(names.CONFIG_DIR) as nobody_works:
+    with locks.try_lock(locks.lock_file(names.CONFIG_DIR)) as nobody_works:
         if nobody_works:
             snapshots.clean()
     cluster = None if args.cluster is None else lookup.default_cluster(args.cluster)

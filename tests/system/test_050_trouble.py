@@ -328,7 +328,7 @@ def test_the_watchdog_does_not_end_a_long_update(machine: Machine) -> None:
         f"mkdir {drop_in} && printf '[Service]\nWatchdogSec=1\n' >{drop_in}/watchdog.conf && systemctl daemon-reload"
     )
     machine.run("systemctl", "restart", "ganeti-vcluster.target")
-    machine.sh("flock /var/lib/ganeti-vcluster sh -c 'touch /run/held; exec sleep 3' & until [ -e /run/held ]; do :; done; "
+    machine.sh("flock /var/lib/ganeti-vcluster/.lock sh -c 'touch /run/held; exec sleep 3' & until [ -e /run/held ]; do :; done; "
                "systemctl reload ganeti-vcluster && wait")  # fmt: skip
     assert machine.run("systemctl", "show", "-P", "NRestarts", "ganeti-vcluster").stdout == "0\n"
     machine.sh(f"rm -r {drop_in} /run/held && systemctl daemon-reload && systemctl restart ganeti-vcluster.target")

@@ -27,7 +27,8 @@ def test_numbers_of_the_kernel(tmp_path: Path) -> None:
 def test_a_lock_is_held_once(tmp_path: Path) -> None:
     with locks.try_lock(tmp_path) as first, locks.try_lock(tmp_path) as second:
         assert first and not second
-    with locks.lock(tmp_path), locks.try_lock(tmp_path) as other:
+    with locks.lock(tmp_path), locks.try_lock(locks.lock_file(tmp_path)) as other:
+        assert locks.lock_file(tmp_path).stat().st_mode & 0o777 == 0o600
         assert not other
     with pytest.raises(VclusterError, match="reinstall"), locks.lock(tmp_path / "none"):
         pass
