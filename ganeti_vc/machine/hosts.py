@@ -10,6 +10,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
+from ganeti_vc.base.errors import VclusterError
+from ganeti_vc.model import names
 from ganeti_vc.model.addresses import Address
 from ganeti_vc.model.names import ClusterId
 
@@ -20,13 +22,31 @@ def _pattern(cluster: ClusterId) -> re.Pattern[str]:
     name = re.escape(cluster.name)
     return re.compile(
         rf"(?P<break>\n?)^# BEGIN ganeti-vcluster {name}(?P<added>{re.escape(_NO_NEWLINE)})?\n"
-        rf"(?P<body>.*?)^# END ganeti-vcluster {name}\n?",
-        re.MULTILINE | re.DOTALL,
+        rf"(?P<body>(?:[0-9a-f.:]+ [^\s#]+\n)*)# END ganeti-vcluster {name}(?:\n|\Z)",
+        re.MULTILINE,
     )
 
 
+def check(text: str, cluster: ClusterId) -> None:
+    """Raise VclusterError when it cannot be told which lines are the cluster's: a marker is missing, or foreign lines stand
+    between the markers.
+    """
+    marker = rf"^# (?:BEGIN|END) ganeti-vcluster {re.escape(cluster.name)}(?:\s|\Z)"
+    if re.search(marker, _pattern(cluster).sub(r"\g<break>", text, count=1), re.MULTILINE):
+        raise VclusterError(
+            f"{names.HOSTS_FILE}: the block of the cluster {cluster.name} has lost a marker, or has foreign lines in it",
+            f"remove its lines by hand, with '# BEGIN ganeti-vcluster {cluster.name}' and '# END ganeti-vcluster "
+            f"{cluster.name}', then repeat the command",
+        )
+
+
 def without_block(text: str, cluster: ClusterId) -> str:
-    """Return the file's text without the block of one cluster."""
+    """Return the file's text without the block of one cluster. Raises VclusterError when that is damaged."""
+    check(text, cluster)
+    return _without_block(text, cluster)
+
+
+def _without_block(text: str, cluster: ClusterId) -> str:
     match = _pattern(cluster).search(text)
     if not match:
         return text
@@ -40,7 +60,11 @@ def without_block(text: str, cluster: ClusterId) -> str:
 
 
 def with_block(text: str, cluster: ClusterId, lines: Iterable[tuple[Address, str]]) -> str:
-    """Return the file's text with these (address, name) pairs, and no others, in the block of one cluster."""
+    """Return the file's text with these (address, name) pairs, and no others, in the block of one cluster.
+
+    Raises VclusterError when the present block is damaged.
+    """
+    check(text, cluster)
     body = "".join(f"{address} {name}\n" for address, name in lines)
     present = _pattern(cluster).search(text)
     if present:
@@ -58,9 +82,9 @@ def clusters_in(text: str) -> tuple[ClusterId, ...]:
 
 
 def foreign_names(text: str) -> dict[str, str]:
-    """Return the addresses of the names that stand outside of our blocks."""
+    """Return the addresses of the names that stand outside of our blocks. A damaged block is none."""
     for cluster in clusters_in(text):
-        text = without_block(text, cluster)
+        text = _without_block(text, cluster)
     addresses: dict[str, str] = {}
     for line in text.splitlines():
         address, *words = line.split("#")[0].split() or [""]

@@ -4,15 +4,16 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from ganeti_vc.base import files
-from ganeti_vc.base.errors import StepFailed
+from ganeti_vc.base.errors import StepFailed, VclusterError
 from ganeti_vc.base.process import run
 from ganeti_vc.machine import hosts, network, node_disk, node_volumes, ssh
 from ganeti_vc.machine.systemd import Systemd
 from ganeti_vc.model import names
+from ganeti_vc.model.addresses import Address
 from ganeti_vc.model.names import ClusterId, NodeId
 from ganeti_vc.node import view
 from ganeti_vc.reconcile import steps
@@ -28,6 +29,21 @@ def apply_all(
             apply(step, systemd)
         except OSError as err:
             raise StepFailed(f"cannot {step}: {err.strerror or err}", "fix that, then repeat the command") from err
+
+
+def apply_each(
+    todo: Mapping[ClusterId, Iterable[steps.Step]],
+    systemd: Systemd | None,
+    progress: Callable[[steps.Step], None] = lambda _: None,
+) -> dict[ClusterId, VclusterError]:
+    """Do the steps of each cluster. Return the errors: the failure of one cluster does not stop the others."""
+    errors: dict[ClusterId, VclusterError] = {}
+    for cluster, its_steps in todo.items():
+        try:
+            apply_all(its_steps, systemd, progress)
+        except VclusterError as err:
+            errors[cluster] = err
+    return errors
 
 
 # One case a step reads well, however many there are.
@@ -63,9 +79,7 @@ def apply(step: steps.Step, systemd: Systemd | None) -> None:  # noqa: C901, PLR
         case steps.MakeKey(cluster):
             _make_key(cluster)
         case steps.SetHosts(cluster, lines):
-            text = files.read(names.HOSTS_FILE) or ""
-            text = hosts.with_block(text, cluster, lines) if lines else hosts.without_block(text, cluster)
-            files.rewrite(names.HOSTS_FILE, text)
+            _set_hosts(cluster, lines)
         case steps.WriteLedger(cluster, ledger):
             files.write(cluster.ledger, ledger.to_json())
         case steps.MakeBridge(device):
@@ -106,6 +120,13 @@ def _show_hardware(node: NodeId, path: Path, text: str | None) -> None:
         files.write(path, text)
         if view.noded_pid(node.name):
             run(["mount", "--bind", str(path), str(target)], prefix=node.enter)
+
+
+def _set_hosts(cluster: ClusterId, lines: tuple[tuple[Address, str], ...]) -> None:
+    def change(text: str) -> str:
+        return hosts.with_block(text, cluster, lines) if lines else hosts.without_block(text, cluster)
+
+    files.edit(names.HOSTS_FILE, change)
 
 
 def _set_disk(node: NodeId, size: int) -> None:

@@ -57,7 +57,8 @@ def reconcile(systemd: Systemd) -> dict[str, str]:
     with locks.lock(names.STATE_DIR):
         _recover()
         good, bad = read_configs()
-        apply.apply_all(plan.undeclared({*good, *bad}, observe.observe({})), systemd, _log_step)
+        gone = plan.undeclared({*good, *bad}, observe.observe({}))
+        bad |= apply.apply_each(gone, systemd, _log_step)
         observed = observe.observe(good)
         usable: dict[ClusterId, ClusterConfig] = {}
         for cluster, loaded in good.items():

@@ -3,16 +3,20 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from ganeti_vc.base import files
-from ganeti_vc.machine import ganeti_files, network, node_directory, node_disk, node_volumes, ssh
+from ganeti_vc.base.errors import VclusterError
+from ganeti_vc.machine import config_files, ganeti_files, network, node_directory, node_disk, node_volumes, ssh
 from ganeti_vc.model import names
 from ganeti_vc.model.config import ClusterConfig
 from ganeti_vc.model.names import ClusterId
 from ganeti_vc.reconcile.state import Ledger, MachineState
+
+log = logging.getLogger(__name__)
 
 
 def _links(configs: Mapping[ClusterId, ClusterConfig]) -> dict[Path, str]:
@@ -29,6 +33,27 @@ def _links(configs: Mapping[ClusterId, ClusterConfig]) -> dict[Path, str]:
     return {path: os.readlink(path) for path in paths if path.is_symlink()}
 
 
+def _ledgers() -> tuple[dict[ClusterId, Ledger], frozenset[ClusterId]]:
+    """Return the ledgers, and the clusters whose file is damaged; what these have on the network is then derived."""
+    ledgers, damaged = {}, set()
+    for path in (names.RUN_DIR / "clusters").glob("*.json"):
+        cluster = ClusterId(path.stem)
+        try:
+            ledgers[cluster] = Ledger.from_json(path.read_text())
+        except ValueError:
+            log.warning("%s is damaged: taken to be as %s says (up writes it again)", path, cluster.config_file)
+            ledgers[cluster] = _derived_ledger(cluster)
+            damaged.add(cluster)
+    return ledgers, frozenset(damaged)
+
+
+def _derived_ledger(cluster: ClusterId) -> Ledger:
+    try:
+        return Ledger.of(config_files.load(cluster))
+    except VclusterError:
+        return Ledger(cluster.bridge, own_bridge=True, addresses=frozenset(), networks=frozenset())
+
+
 def _contents(paths: Iterable[Path]) -> dict[Path, tuple[str, int]]:
     contents = {}
     for path in paths:
@@ -40,9 +65,7 @@ def _contents(paths: Iterable[Path]) -> dict[Path, tuple[str, int]]:
 
 def observe(configs: Mapping[ClusterId, ClusterConfig]) -> MachineState:
     """Return what is there of, or in the way of, these clusters and any others that left a trace."""
-    ledgers = {
-        ClusterId(path.stem): Ledger.from_json(path.read_text()) for path in (names.RUN_DIR / "clusters").glob("*.json")
-    }
+    ledgers, damaged = _ledgers()
     host_keys = ssh.host_keys() if configs else ()
     paths = [
         *names.LINK_DIR.glob("ganeti-watcher@*.timer.d/interval.conf"),
@@ -57,6 +80,7 @@ def observe(configs: Mapping[ClusterId, ClusterConfig]) -> MachineState:
         network=network.observe(),
         hosts=files.read(names.HOSTS_FILE) or "",
         ledgers=ledgers,
+        damaged_ledgers=damaged,
         files=_contents(paths),
         links=_links(configs),
         directories=frozenset(

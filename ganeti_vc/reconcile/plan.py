@@ -126,13 +126,20 @@ def lasting(config: ClusterConfig, state: MachineState) -> list[Step]:
     if config.id not in state.keys:
         steps.append(MakeKey(config.id))
     files = _write(lasting_files(config), state)
-    obsolete = [Remove(path) for path in _obsolete_units(config, state)]
+    obsolete: list[Step] = []
+    for path in _obsolete_units(config, state):
+        obsolete += _unlink(path)
     steps += _link(node_directory.links(config), state)
     links = _link(unit_links(config), state)
     steps += [*files, *obsolete, *links]
     if links or obsolete or any(isinstance(step, WriteFile) and names.LINK_DIR in step.path.parents for step in files):
         steps.append(ReloadSystemd())
     return steps
+
+
+def _unlink(path: Path) -> list[Step]:
+    """Plan the removal of a link, or of a drop-in with its directory. Drop-ins of the user's own stay."""
+    return [Remove(path), *([RemoveEmpty((path.parent,))] if path.parent.suffix == ".d" else [])]
 
 
 def _obsolete_units(config: ClusterConfig, state: MachineState) -> Iterator[Path]:
@@ -171,7 +178,7 @@ def _network(config: ClusterConfig, state: MachineState) -> list[Step]:
     if present and (present.device, present.own_bridge) != (wanted.device, wanted.own_bridge):
         steps += _network_gone(config.id, present, state)
         present = None
-    if present != wanted:
+    if present != wanted or config.id in state.damaged_ledgers:
         steps.append(WriteLedger(config.id, wanted.united_with(present or wanted)))
     if wanted.own_bridge and wanted.device not in state.network.links:
         steps.append(MakeBridge(wanted.device))
@@ -251,14 +258,14 @@ def runtime_gone(cluster: ClusterId, state: MachineState) -> list[Step]:
     steps = _storage_gone((node for node in stored if node.cluster == cluster), state)
     if cluster in state.ledgers:
         steps += _network_gone(cluster, state.ledgers[cluster], state)
-    if cluster in hosts.clusters_in(state.hosts):
-        steps.append(SetHosts(cluster, ()))
     steps += [Remove(path) for path in _runtime_links_of(cluster, state)]
     directory = ssh.SSH_RUN_DIR / cluster.name
     if any(directory in path.parents for path in state.files):
         steps.append(Remove(directory))
     if cluster.ssh_drop_in in state.files:
         steps.append(Remove(cluster.ssh_drop_in))
+    if cluster in hosts.clusters_in(state.hosts):
+        steps.append(SetHosts(cluster, ()))  # last: it fails if the block is damaged
     return steps
 
 
@@ -293,7 +300,7 @@ def nodes_gone(cluster: ClusterId, nodes: Iterable[NodeId], state: MachineState)
         unlinked += [Remove(link)] if link in state.links else []
         unlinked.append(Remove(names.LINK_DIR / f"{node.target}.requires"))
         if node.watcher_drop_in in state.files:
-            unlinked.append(Remove(node.watcher_drop_in.parent))
+            unlinked += _unlink(node.watcher_drop_in)
     return [*steps, *unlinked, *_storage_gone(nodes, state), ReloadSystemd()]
 
 
@@ -311,7 +318,7 @@ def cluster_gone(cluster: ClusterId, state: MachineState, last: bool) -> list[St
     ]
     if nodes or links:
         steps.append(_stop(cluster, nodes))
-        steps += [step for step in nodes_gone(cluster, nodes, state) if isinstance(step, Remove)]
+        steps += [step for step in nodes_gone(cluster, nodes, state) if isinstance(step, (Remove, RemoveEmpty))]
         steps += [Remove(path) for path in links]
         empty = [names.LINK_DIR / f"{cluster.target}.wants"]
         if last:
@@ -321,11 +328,11 @@ def cluster_gone(cluster: ClusterId, state: MachineState, last: bool) -> list[St
     return [*steps, *runtime_gone(cluster, state)]
 
 
-def undeclared(declared: Iterable[ClusterId], state: MachineState) -> list[Step]:
-    """Plan the end of clusters that are no longer declared."""
+def undeclared(declared: Iterable[ClusterId], state: MachineState) -> dict[ClusterId, list[Step]]:
+    """Plan the end of each cluster that is no longer declared."""
     declared = set(declared)
     gone = sorted(known_clusters(state) - declared)
-    return [step for cluster in gone for step in cluster_gone(cluster, state, last=not declared)]
+    return {cluster: cluster_gone(cluster, state, last=not declared) for cluster in gone}
 
 
 def reconcile(configs: Mapping[ClusterId, ClusterConfig], state: MachineState) -> list[Step]:

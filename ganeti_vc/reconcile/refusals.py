@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import chain
 
-from ganeti_vc.base.errors import ConfigError
+from ganeti_vc.base.errors import ConfigError, VclusterError
 from ganeti_vc.machine import hosts
 from ganeti_vc.machine.node_disk import Disk
 from ganeti_vc.model import names
@@ -20,9 +20,10 @@ from ganeti_vc.reconcile.state import MachineState, known_clusters, member_nodes
 
 
 def check_host(config: ClusterConfig, state: MachineState) -> None:
-    """Raise the first ConfigError that keeps the cluster from this machine."""
+    """Raise the first error that keeps the cluster from this machine, mostly a ConfigError."""
     for refusal in chain(
         insecure_directories(state),
+        hosts_file(config, state),
         recorded_otherwise(config, state),
         storage(config, state),
         networks(config, state),
@@ -38,6 +39,14 @@ def insecure_directories(state: MachineState) -> Iterator[ConfigError]:
     """Refuse directories because of which sshd would not trust the keys below them."""
     for path, remedy in state.insecure:
         yield ConfigError(f"others than root may write to {path}, so that sshd would refuse the keys below it", remedy)
+
+
+def hosts_file(config: ClusterConfig, state: MachineState) -> Iterator[VclusterError]:
+    """Refuse a damaged block in /etc/hosts: it cannot be told which lines are ours."""
+    try:
+        hosts.check(state.hosts, config.id)
+    except VclusterError as err:
+        yield err
 
 
 def recorded_otherwise(config: ClusterConfig, state: MachineState) -> Iterator[ConfigError]:

@@ -42,14 +42,17 @@ class Ledger:
 
     @staticmethod
     def from_json(text: str) -> Ledger:
-        """Read what `to_json` has written."""
-        raw = json.loads(text)
-        return Ledger(
-            raw["device"],
-            raw["own_bridge"],
-            frozenset(map(ip_address, raw["addresses"])),
-            frozenset(map(ip_network, raw["networks"])),
-        )
+        """Read what `to_json` has written. Raises ValueError for anything else."""
+        try:
+            raw = json.loads(text)
+            return Ledger(
+                raw["device"],
+                raw["own_bridge"],
+                frozenset(map(ip_address, raw["addresses"])),
+                frozenset(map(ip_network, raw["networks"])),
+            )
+        except (KeyError, TypeError) as err:
+            raise ValueError(str(err)) from None
 
     def united_with(self, other: Ledger) -> Ledger:
         """Return a ledger of this device with the addresses and networks of both."""
@@ -67,7 +70,7 @@ class MachineState:
 
     network: network.NetworkState
     hosts: str
-    ledgers: Mapping[ClusterId, Ledger]
+    ledgers: Mapping[ClusterId, Ledger]  #: of a file that is damaged: what is in it by the configuration
     files: Mapping[Path, tuple[str, int]]  #: text and mode of what we write or may remove
     links: Mapping[Path, str]  #: our links, by path
     directories: frozenset[Path]  #: of those we make
@@ -82,6 +85,7 @@ class MachineState:
     user_namespace: bool = False  #: we are root of a sandbox only
     disks: Mapping[NodeId, Disk] = field(default_factory=dict)
     volumes: Mapping[NodeId, Disk] = field(default_factory=dict)
+    damaged_ledgers: frozenset[ClusterId] = frozenset()
 
     def addresses_of(self, device: str) -> set[Address]:
         """Return the addresses that a network device has."""

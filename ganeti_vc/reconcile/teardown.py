@@ -11,7 +11,7 @@ from ganeti_vc.base import locks
 from ganeti_vc.machine import cgroups, config_files, ssh
 from ganeti_vc.machine.systemd import Systemd
 from ganeti_vc.model import names
-from ganeti_vc.reconcile import apply, observe, plan, state
+from ganeti_vc.reconcile import apply, locking, observe, plan, state
 from ganeti_vc.reconcile.steps import Step
 
 
@@ -41,25 +41,33 @@ def remove_all(systemd: Systemd | None) -> None:
     if systemd is not None:
         stop_everything(systemd)
         _unlink_all(systemd)  # again: a manager that was killed may have come back in between
+    locking.sweep()
 
 
 def _unlink_all(systemd: Systemd | None) -> None:
     observed = observe.observe({})
-    for cluster in sorted(state.known_clusters(observed) | set(config_files.declared())):
-        apply.apply_all(plan.cluster_gone(cluster, observed, last=True), systemd)
+    clusters = sorted(state.known_clusters(observed) | set(config_files.declared()))
+    errors = apply.apply_each({one: plan.cluster_gone(one, observed, last=True) for one in clusters}, systemd)
+    for err in errors.values():
+        raise err
 
 
 def undo(systemd: Systemd, on_step: Callable[[Step], None] = lambda _: None) -> None:
-    """Stop the clusters, then take away what exists only while the manager runs."""
+    """Stop the clusters, then take away what exists only while the manager runs.
+
+    What cannot be done for one cluster does not keep the rest from being done; then it raises VclusterError.
+    """
     users = systemd.list_units("ganeti-vcluster@*.target", "ganeti-vnode@*.target", "ganeti-vcluster-sshd@*.service")
     systemd.stop(*(unit.name for unit in users if unit.active != "inactive"))
     with locks.lock(names.STATE_DIR):
         observed = observe.observe({})
-        for cluster in sorted(state.known_clusters(observed)):
-            apply.apply_all(plan.runtime_gone(cluster, observed), systemd, on_step)
+        gone = {cluster: plan.runtime_gone(cluster, observed) for cluster in sorted(state.known_clusters(observed))}
+        errors = apply.apply_each(gone, systemd, on_step)
     used = ssh.PRIVSEP_DIR if systemd.active_state("ssh.service") == "active" else None
     for note, directory in ((ssh.MADE_SSHD_DIR, ssh.PRIVSEP_DIR), (names.MADE_GANETI_RUN_DIR, names.GANETI_RUN_DIR)):
         if note.exists() and directory != used:
             with contextlib.suppress(OSError):  # somebody else uses it, or has removed it
                 directory.rmdir()
     shutil.rmtree(names.RUN_DIR, ignore_errors=True)
+    for err in errors.values():
+        raise err

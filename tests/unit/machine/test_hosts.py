@@ -7,6 +7,7 @@ from ipaddress import ip_address
 
 import pytest
 
+from ganeti_vc.base.errors import VclusterError
 from ganeti_vc.machine import hosts
 from ganeti_vc.model.names import ClusterId
 
@@ -39,3 +40,34 @@ def test_lines_added_behind_a_block_stay() -> None:
 def test_names_in_use_are_those_outside_of_our_blocks() -> None:
     text = hosts.with_block("10.0.0.1 node1 n1 # comment\n", A, [(ip_address("192.0.2.9"), "mine")])
     assert hosts.foreign_names(text) == {"node1": "10.0.0.1", "n1": "10.0.0.1"}
+
+
+BLOCK = hosts.with_block("127.0.0.1 localhost\n", A, LINES)
+DAMAGED = {
+    "no end, a foreign line below": BLOCK.replace("# END ganeti-vcluster a\n", "10.7.7.7 important\n"),
+    "no begin": BLOCK.replace("# BEGIN ganeti-vcluster a\n", ""),
+    "no end, another block below": hosts.with_block(BLOCK.replace("# END ganeti-vcluster a\n", ""), B, LINES),
+    "twice": f"{BLOCK}{BLOCK}",
+    "a foreign line within": BLOCK.replace("# END ganeti-vcluster a", "10.7.7.7 important names\n# END ganeti-vcluster a"),
+    "a comment within": BLOCK.replace("# END ganeti-vcluster a", "# important\n# END ganeti-vcluster a"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", DAMAGED)
+def test_of_a_damaged_block_nothing_is_guessed(case: str) -> None:
+    text = DAMAGED[case]
+    damaged = "/etc/hosts.*cluster a .*# BEGIN ganeti-vcluster a"
+    with pytest.raises(VclusterError, match=damaged):
+        hosts.with_block(text, A, LINES[:1])
+    with pytest.raises(VclusterError, match=damaged):
+        hosts.without_block(text, A)
+    # The other cluster goes on.
+    assert hosts.without_block(hosts.with_block(text, B, LINES), B) == hosts.without_block(text, B)
+    if "10.7.7.7" in text:
+        assert "10.7.7.7 important" in hosts.with_block(text, B, LINES)
+    hosts.foreign_names(text)
+
+
+def test_a_cluster_whose_name_begins_like_another_is_not_damaged() -> None:
+    text = hosts.with_block(BLOCK, ClusterId("a-b"), LINES)
+    assert hosts.without_block(text, A) == hosts.with_block("127.0.0.1 localhost\n", ClusterId("a-b"), LINES)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ganeti_vc.base.errors import ConfigError
+from ganeti_vc.base.errors import ConfigError, VclusterError
 from ganeti_vc.machine import hosts, network, node_directory, ssh
 from ganeti_vc.machine.ganeti_files import Initialised
 from ganeti_vc.machine.node_disk import Disk
@@ -25,6 +25,7 @@ from ganeti_vc.reconcile.steps import (
     MakeBridge,
     Remove,
     RemoveBridge,
+    RemoveEmpty,
     SetDisk,
     SetHosts,
     StopUnits,
@@ -87,7 +88,7 @@ def test_fewer_nodes_are_stopped_before_their_addresses_go() -> None:
 
 def test_what_is_no_longer_declared_is_taken_away_completely() -> None:
     there = after(CONFIG, NOTHING)
-    steps = plan.undeclared([], there)
+    steps = plan.undeclared([], there)[DEFAULT]
     removed = {step.path for step in steps if isinstance(step, Remove)}
     left = [path for path in there.links
             if path not in removed and not (removed | {DEFAULT.directory}) & set(path.parents)]  # fmt: skip
@@ -97,7 +98,7 @@ def test_what_is_no_longer_declared_is_taken_away_completely() -> None:
 
 
 def test_a_cluster_whose_file_is_broken_is_left_alone() -> None:
-    assert plan.undeclared([DEFAULT], after(CONFIG, NOTHING)) == []
+    assert plan.undeclared([DEFAULT], after(CONFIG, NOTHING)) == {}
 
 
 def test_stop_keeps_links_and_directories() -> None:
@@ -207,3 +208,32 @@ def test_storage_with_data_does_not_become_smaller() -> None:
         refusals.check_host(made, replace(NOTHING, disks=there))
     with pytest.raises(ConfigError, match="volume_group: .*65536M"):
         refusals.check_host(made, replace(NOTHING, volumes=there))
+
+
+def test_a_watcher_interval_that_is_taken_back_leaves_no_directory() -> None:
+    node = CONFIG.nodes[0].id
+    there = after(CONFIG, NOTHING)
+    there = replace(there, files={**there.files, node.watcher_drop_in: ("[Timer]\n", 0o644)})
+    for steps in (plan.reconcile({DEFAULT: CONFIG}, there), plan.undeclared([], there)[DEFAULT]):
+        removed = [step for step in steps if node.watcher_drop_in.parent in getattr(step, "paths", ())
+                   or getattr(step, "path", None) == node.watcher_drop_in]  # fmt: skip
+        # Not with all that is in it: an administrator may have a drop-in there.
+        assert removed == [Remove(node.watcher_drop_in), RemoveEmpty((node.watcher_drop_in.parent,))]
+
+
+def test_a_damaged_block_in_etc_hosts_stops_nothing_else() -> None:
+    there = after(CONFIG, NOTHING)
+    there = replace(there, hosts=there.hosts.replace("# END ganeti-vcluster default\n", "10.7.7.7 important\n"))
+    with pytest.raises(VclusterError, match="/etc/hosts"):
+        refusals.check_host(CONFIG, there)
+    assert plan.runtime_gone(DEFAULT, there)[-1] == SetHosts(DEFAULT, ())
+    lab = config.parse(ClusterId("lab"), "[cluster]\nnetwork = 198.51.100.0/24\ndomain = lab\n")
+    assert SetHosts(lab.id, lab.hosts) in plan.reconcile({lab.id: lab}, there)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"device": 1}', '{"schema": 2}', "not json"])
+def test_a_damaged_ledger_is_written_again(text: str) -> None:
+    with pytest.raises(ValueError):
+        Ledger.from_json(text)
+    there = replace(after(CONFIG, NOTHING), damaged_ledgers=frozenset({DEFAULT}))
+    assert plan.reconcile({DEFAULT: CONFIG}, there) == [WriteLedger(DEFAULT, Ledger.of(CONFIG))]
