@@ -205,7 +205,7 @@ def do_destroy(args: argparse.Namespace) -> int:
     cluster = lookup.default_cluster(args.cluster)
     destroy.check_exists(cluster, args.snapshots)
     if args.dry_run:
-        doomed = [one.id for one in snapshots.all_snapshots(cluster)] if args.snapshots else []
+        doomed = snapshots.ids(cluster) if args.snapshots else []
         return output.print_dry_run(
             [*map(str, destroy.steps(cluster)), *(f"delete {one.directory}" for one in doomed)], args
         )
@@ -215,7 +215,7 @@ def do_destroy(args: argparse.Namespace) -> int:
         if input(f"Destroy the cluster {cluster.name} with all its data ({cluster.directory})? [y/N] ").lower() != "y":
             raise VclusterError("nothing was changed")
     destroy.destroy(cluster, output.progress(args), args.snapshots)
-    if left := snapshots.all_snapshots(cluster):
+    if left := snapshots.ids(cluster):
         output.progress(args).say(
             f"{counted(len(left), 'snapshot')} of {cluster.name} kept: gnt-vcluster snapshot list"
         )

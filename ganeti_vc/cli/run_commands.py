@@ -18,5 +18,5 @@ def do_run(args: argparse.Namespace) -> int:
         raise UsageError("no command is given", "gnt-vcluster run [OPTION...] [--] COMMAND [ARGUMENT...]")
     if args.snapshot and (args.nodes or args.instances):
         raise UsageError("--nodes and --instances do not go together with --from", "a snapshot has its own")
-    snapshot = snapshots.find(args.snapshot).id if args.snapshot else None
+    snapshot = snapshots.find(args.snapshot) if args.snapshot else None
     return temporary.run(argv, temporary.options_for(args.nodes, args.instances), snapshot, output.progress(args))

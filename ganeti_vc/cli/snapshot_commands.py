@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from collections.abc import Callable
 
@@ -66,28 +67,33 @@ def do_snapshots(args: argparse.Namespace) -> int:
         if nobody_works:
             snapshots.clean()
     cluster = None if args.cluster is None else lookup.default_cluster(args.cluster)
-    shown = snapshots.all_snapshots(cluster)
-    if cluster and not (shown or config_files.exists(cluster) or cluster.directory.exists()):
+    shown, errors = snapshots.read_all(cluster)
+    if cluster and not (shown or errors or config_files.exists(cluster) or cluster.directory.exists()):
         raise VclusterError(
             f"there is no cluster {cluster.name} and no snapshot of it",
             "gnt-vcluster list and gnt-vcluster snapshot list show what exists",
         )
+    damaged = [{**dict.fromkeys(snapshots.FIELDS), "snapshot": one.name, "cluster": one.cluster.name, "state": "damaged",
+                "error": str(err)} for one, err in errors.items()]  # fmt: skip
     if args.json:
-        output.print_json({"snapshots": [snapshot.document() for snapshot in shown]})
-    else:
-        output.print_listing(snapshots.FIELDS, [snapshot.row() for snapshot in shown], args)
+        output.print_json({"snapshots": [*(snapshot.document() for snapshot in shown), *damaged]})
+        return 0
+    output.print_listing(snapshots.FIELDS, [*(snapshot.row() for snapshot in shown), *damaged], args)
+    for row in damaged:
+        print(row["error"], file=sys.stderr)
     return 0
 
 
 def do_delete(args: argparse.Namespace) -> int:
     """Delete a snapshot."""
     snapshot = _snapshot_of(args, args.name)
-    snapshots.load(snapshot)
+    snapshots.check_exists(snapshot)
     if args.dry_run:
         return output.print_dry_run([f"delete {snapshot.directory}"], args)
     with locking.exclusive(output.progress(args).say):
         snapshots.clean()
-        snapshots.delete(snapshots.load(snapshot).id)
+        snapshots.check_exists(snapshot)
+        snapshots.delete(snapshot)
     if args.json:
         output.print_json({"snapshot": snapshot.name, "cluster": snapshot.cluster.name, "deleted": True})
     return 0

@@ -13,15 +13,19 @@ one is the cluster's.
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from ganeti_vc.base import files
+from ganeti_vc.base.errors import VclusterError
 from ganeti_vc.machine import snapshots
 from ganeti_vc.machine.snapshots import ABOUT, CONFIG, DATA, About, Snapshot
 from ganeti_vc.model import names
 from ganeti_vc.model.names import ClusterId
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -32,12 +36,31 @@ class Journal:
     keep: str  #: name of the snapshot that the old state becomes; empty: none
 
 
+def _journal_file(cluster: ClusterId) -> Path:
+    return cluster.restore_directory / "journal.json"
+
+
+def _journal(cluster: ClusterId) -> Journal:
+    """Read the journal. Raises VclusterError when it is damaged."""
+    path = _journal_file(cluster)
+    try:
+        journal = Journal(**json.loads(path.read_text()))
+        if not isinstance(journal.snapshot, str) or journal.keep and not names.is_snapshot_name(journal.keep):
+            raise ValueError
+    except (OSError, ValueError, TypeError):
+        raise VclusterError(
+            f"{path} of an interrupted restore is damaged",
+            f"{path.parent} has the cluster's states before and after it: take what you need, then remove that directory",
+        ) from None
+    return journal
+
+
 def prepare(source: Snapshot, journal: Journal, old: About | None) -> None:
     """Copy a snapshot beside the cluster. `old`: the description of the old state, if that becomes a snapshot."""
     cluster, place = source.id.cluster, source.id.cluster.restore_directory
     for name in ("new", "old"):
         (place / name).mkdir(mode=0o700, parents=True)
-    files.write(place / "journal.json", json.dumps(asdict(journal)), 0o600)
+    files.write(_journal_file(cluster), json.dumps(asdict(journal)), 0o600)
     shutil.copy(source.config, place / "new" / CONFIG)
     snapshots.copy(source.data, place / "new" / DATA)
     if old:
@@ -66,19 +89,18 @@ def finish(cluster: ClusterId) -> None:
         if cluster.directory.exists():  # a manager that started since has made it
             shutil.rmtree(cluster.directory)
         (new / DATA).rename(cluster.directory)
-        snapshots.sync_directory(names.STATE_DIR)
+        files.sync_directory(names.STATE_DIR)
     if (old / ABOUT).exists() and (old / DATA).exists():
-        journal = Journal(**json.loads((place / "journal.json").read_text()))
+        journal = _journal(cluster)
         cluster.snapshots.mkdir(mode=0o700, parents=True, exist_ok=True)
         old.rename(cluster.snapshot(journal.keep).directory)
-        snapshots.sync_directory(cluster.snapshots)
+        files.sync_directory(cluster.snapshots)
     _remove(old, new)
 
 
 def resume(cluster: ClusterId, journal: Journal) -> bool:
     """Finish the exchange if this very restore was interrupted after it had kept the old state. Tell whether it was."""
-    text = files.read(cluster.restore_directory / "journal.json")
-    if not journal.keep or text is None or Journal(**json.loads(text)) != journal or not _begun(cluster):
+    if not journal.keep or not _journal_file(cluster).exists() or _journal(cluster) != journal or not _begun(cluster):
         return False
     finish(cluster)
     return cluster.snapshot(journal.keep).directory.exists()
@@ -104,12 +126,17 @@ def _remove(*paths: Path) -> None:
 def finish_interrupted(all_of_them: bool) -> None:
     """Finish the exchanges that were interrupted.
 
-    With `all_of_them`, which needs the lock of locking.one_at_a_time, those that had not begun are given up.
+    With `all_of_them`, which needs the lock of locking.one_at_a_time, those that had not begun are given up. One whose
+    journal is damaged is reported, and stays.
     """
     for place in names.STATE_DIR.glob(".*.restore"):
         cluster = ClusterId(place.name.removeprefix(".").removesuffix(".restore"))
         begun = (place / "old" / DATA).exists()
         if begun:
-            finish(cluster)
+            try:
+                finish(cluster)
+            except VclusterError as err:
+                log.warning("%s", err)
+                continue
         if begun or all_of_them:
             end(cluster)

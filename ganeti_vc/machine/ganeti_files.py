@@ -69,8 +69,14 @@ _UNFINISHED = {"queued", "waiting", "canceling", "running"}
 
 
 def is_finished(job: str) -> bool:
-    """Tell whether a job has ended, by the text of its file in the queue (jqueue._QueuedJob.CalcStatus)."""
-    return not _UNFINISHED & {op["status"] for op in json.loads(job)["ops"]}
+    """Tell whether a job has ended, by the text of its file in the queue (jqueue._QueuedJob.CalcStatus).
+
+    A file that cannot be read is one that Ganeti cannot run either.
+    """
+    try:
+        return not _UNFINISHED & {op["status"] for op in json.loads(job)["ops"]}
+    except (ValueError, KeyError, TypeError):
+        return True
 
 
 def unfinished_job(master: NodeId, finished: set[str]) -> str | None:

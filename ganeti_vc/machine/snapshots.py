@@ -39,6 +39,8 @@ FIELDS = {
 #: Names in a snapshot's directory, and in those that are exchanged (ganeti_vc/machine/exchange.py).
 ABOUT, CONFIG, DATA = "about.json", "cluster.conf", "cluster"
 _PARTIAL = ".partial"
+#: A directory that mkfs.ext4(8) makes, if a file system is mounted here.
+_OF_THE_FILE_SYSTEM = "lost+found"
 SCHEMA = 1
 
 
@@ -57,9 +59,23 @@ class About:
 
     @staticmethod
     def from_json(text: str) -> About:
-        """Read what `to_json` has written."""
+        """Read what `to_json` has written. Raises ValueError for anything else."""
         raw = json.loads(text)
+        if not isinstance(raw, dict) or raw.get("schema") != SCHEMA:
+            raise ValueError(f"its schema is not {SCHEMA}")
+        for name, kind in _KINDS.items():
+            if not isinstance(raw.get(name), kind):
+                raise ValueError(f"{name} is missing or wrong")
         return About(*(raw[name] for name in About.__dataclass_fields__))
+
+
+_KINDS: dict[str, type | tuple[type, ...]] = {
+    "created": (int, float),
+    "nodes": int,
+    "state": str,
+    "ganeti": str,
+    "size": int,
+}
 
 
 @dataclass(frozen=True)
@@ -90,15 +106,27 @@ def exists(snapshot: SnapshotId) -> bool:
     return snapshot.directory.exists()
 
 
-def load(snapshot: SnapshotId) -> Snapshot:
-    """Read a snapshot. Raises VclusterError when there is none."""
-    text = files.read(snapshot.directory / ABOUT)
-    if text is None:
+def check_exists(snapshot: SnapshotId) -> None:
+    """Raise VclusterError when there is no snapshot of this name."""
+    if not exists(snapshot):
         raise VclusterError(
             f"there is no snapshot {snapshot.name} of the cluster {snapshot.cluster.name}",
             "gnt-vcluster snapshot list shows the existing ones",
         )
-    return Snapshot(snapshot, About.from_json(text))
+
+
+def load(snapshot: SnapshotId) -> Snapshot:
+    """Read a snapshot. Raises VclusterError when there is none, or its description is damaged."""
+    check_exists(snapshot)
+    about = snapshot.directory / ABOUT
+    try:
+        return Snapshot(snapshot, About.from_json(about.read_text()))
+    except (OSError, ValueError) as err:
+        reason = err.strerror if isinstance(err, OSError) else str(err)
+        raise VclusterError(
+            f"cannot read {about}: {reason}",
+            f"put that file back, or: gnt-vcluster snapshot delete {snapshot.cluster.name} {snapshot.name}",
+        ) from None
 
 
 def check_new(snapshot: SnapshotId) -> None:
@@ -111,25 +139,39 @@ def check_new(snapshot: SnapshotId) -> None:
         )
 
 
-def all_snapshots(cluster: ClusterId | None = None) -> list[Snapshot]:
-    """Return all snapshots, or those of one cluster, the oldest first."""
-    snapshots = [
-        load(ClusterId(path.parent.name).snapshot(path.name))
+def ids(cluster: ClusterId | None = None) -> list[SnapshotId]:
+    """Return all snapshots, or those of one cluster, by name, whether they can be read or not."""
+    return sorted(
+        ClusterId(path.parent.name).snapshot(path.name)
         for path in names.SNAPSHOT_DIR.glob("*/[!.]*")
         if cluster in (None, ClusterId(path.parent.name))
-    ]
-    return sorted(snapshots, key=lambda snapshot: (snapshot.about.created, snapshot.id))
+        and names.is_cluster_id(path.parent.name)
+        and names.is_snapshot_name(path.name)
+        and path.is_dir()
+        and path.name != _OF_THE_FILE_SYSTEM
+    )
 
 
-def find(text: str) -> Snapshot:
+def read_all(cluster: ClusterId | None = None) -> tuple[list[Snapshot], dict[SnapshotId, VclusterError]]:
+    """Return all snapshots, or those of one cluster, the oldest first, and the errors of those that are damaged."""
+    snapshots, errors = [], {}
+    for one in ids(cluster):
+        try:
+            snapshots.append(load(one))
+        except VclusterError as err:
+            errors[one] = err
+    return sorted(snapshots, key=lambda snapshot: (snapshot.about.created, snapshot.id)), errors
+
+
+def find(text: str) -> SnapshotId:
     """Return the snapshot that NAME or CLUSTER/NAME means. Raises VclusterError when there is none, or several."""
     cluster, _, name = text.rpartition("/")
-    matching = [one for one in all_snapshots() if one.id.name == name and cluster in ("", one.id.cluster.name)]
+    matching = [one for one in ids() if one.name == name and cluster in ("", one.cluster.name)]
     if not matching:
         raise VclusterError(f"there is no snapshot {text}", "gnt-vcluster snapshot list shows the existing ones")
     if len(matching) > 1:
         raise VclusterError(
-            f"{text} could be {' or '.join(f'{one.id.cluster.name}/{one.id.name}' for one in matching)}",
+            f"{text} could be {' or '.join(f'{one.cluster.name}/{one.name}' for one in matching)}",
             "give the whole name",
         )
     return matching[0]
@@ -148,7 +190,7 @@ def making(snapshot: SnapshotId) -> Iterator[Path]:
         files.remove_empty(snapshot.cluster.snapshots, names.SNAPSHOT_DIR)
         raise
     partial.rename(snapshot.directory)
-    sync_directory(snapshot.cluster.snapshots)
+    files.sync_directory(snapshot.cluster.snapshots)
 
 
 def delete(snapshot: SnapshotId) -> None:
@@ -168,7 +210,8 @@ def clean() -> None:
     """
     for partial in names.SNAPSHOT_DIR.glob(f"*/.*{_PARTIAL}"):
         shutil.rmtree(partial)
-    files.remove_empty(*names.SNAPSHOT_DIR.glob("*"), names.SNAPSHOT_DIR)
+    places = [path for path in names.SNAPSHOT_DIR.glob("*") if names.is_cluster_id(path.name)]
+    files.remove_empty(*places, names.SNAPSHOT_DIR)
 
 
 def copy(source: Path, target: Path) -> None:
@@ -207,14 +250,5 @@ def sync(path: Path) -> None:
     fd = os.open(path, os.O_RDONLY)
     try:
         libc.syncfs(fd, str(path))
-    finally:
-        os.close(fd)
-
-
-def sync_directory(path: Path) -> None:
-    """Write new names in a directory to the disk."""
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(fd)
     finally:
         os.close(fd)

@@ -6,7 +6,7 @@ from __future__ import annotations
 from ganeti_vc.base import files, locks
 from ganeti_vc.base.errors import VclusterError
 from ganeti_vc.base.progress import Progress
-from ganeti_vc.machine import config_files, snapshots
+from ganeti_vc.machine import config_files, hosts, snapshots
 from ganeti_vc.machine.systemd import connect
 from ganeti_vc.model import names
 from ganeti_vc.model.names import ClusterId
@@ -28,15 +28,21 @@ def exists(cluster: ClusterId) -> bool:
 
 def check_exists(cluster: ClusterId, with_snapshots: bool = False) -> None:
     """Raise VclusterError when there is nothing of this cluster."""
-    if not (exists(cluster) or with_snapshots and snapshots.all_snapshots(cluster)):
+    if not (exists(cluster) or with_snapshots and snapshots.ids(cluster)):
         raise VclusterError(f"there is no cluster {cluster.name}", "gnt-vcluster list shows the existing clusters")
 
 
 def steps(cluster: ClusterId) -> list[Step]:
-    """Plan the end of a cluster. Its configuration file goes last: until then `up` can bring it back."""
+    """Plan the end of a cluster. Its configuration file goes last: until then `up` can bring it back.
+
+    Raises VclusterError when its block in /etc/hosts is damaged.
+    """
+    observed = observe.observe({})
+    hosts.check(observed.hosts, cluster)
     others = [other for other in config_files.declared() if other != cluster]
     return [
-        *plan.cluster_gone(cluster, observe.observe({}), last=not others),
+        *plan.cluster_gone(cluster, observed, last=not others),
+        *([Remove(cluster.restore_directory)] if cluster.restore_directory.exists() else []),
         Discard(cluster.directory),
         Remove(cluster.config_file),
     ]
@@ -62,7 +68,7 @@ def destroy(cluster: ClusterId, progress: Progress, with_snapshots: bool = False
                 # Again: a manager that was killed may have come back in between, and has found the configuration.
                 apply.apply_all(steps(cluster), systemd)
             if with_snapshots:
-                for snapshot in snapshots.all_snapshots(cluster):
-                    snapshots.delete(snapshot.id)
+                for snapshot in snapshots.ids(cluster):
+                    snapshots.delete(snapshot)
         cluster.throwaway.unlink(missing_ok=True)
         files.remove_empty(names.RUNS_DIR)

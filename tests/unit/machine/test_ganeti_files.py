@@ -118,3 +118,8 @@ def test_what_is_no_file_is_not_read(node: NodeId, tmp_path: Path) -> None:
     (tmp_path / "secret").write_text("node1")
     path.symlink_to(tmp_path / "secret")
     assert ganeti_files.ssconf(node, "master_node") is None
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"ops": [1]}'])
+def test_a_damaged_job_is_none_that_runs(text: str) -> None:
+    assert ganeti_files.is_finished(text)

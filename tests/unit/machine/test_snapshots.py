@@ -181,26 +181,23 @@ def test_half_a_snapshot_is_none_and_is_cleaned(machine: Path) -> None:
         (partial / DATA).mkdir()
         shutil.copytree(partial, partial.with_name(".two.x.partial"))
         raise Killed
-    assert snapshots.all_snapshots() == [] and DEFAULT.snapshots.exists()
+    assert snapshots.ids() == [] and DEFAULT.snapshots.exists()
     snapshots.clean()
     assert not names.SNAPSHOT_DIR.exists()
 
 
 def test_a_snapshot_is_found_by_its_name(machine: Path) -> None:
     one = make_snapshot("one", "text")
-    assert (
-        snapshots.find("one") == snapshots.find("default/one") == one
-        and snapshots.all_snapshots(ClusterId("lab")) == []
-    )
+    assert snapshots.find("one") == snapshots.find("default/one") == one.id and snapshots.ids(ClusterId("lab")) == []
     other = ClusterId("lab").snapshot("one")
     other.directory.parent.mkdir()
     shutil.copytree(one.id.directory, other.directory)
-    assert snapshots.find("lab/one").id == other and len(snapshots.all_snapshots()) == 2
+    assert snapshots.find("lab/one") == other and len(snapshots.ids()) == 2
     for text in ("one", "two", "lab/two"):
         with pytest.raises(VclusterError):
             snapshots.find(text)
     snapshots.delete(one.id)
-    assert [snapshot.id for snapshot in snapshots.all_snapshots()] == [other]
+    assert snapshots.ids() == [other]
 
 
 def test_a_list_of_nothing_is_an_error_only_where_there_is_no_cluster(
@@ -275,3 +272,53 @@ def test_the_cluster_of_a_snapshot_may_be_left_out() -> None:
     for argv, cluster in ((["one"], None), (["lab", "one"], "lab"), (["lab", "one", "--live"], "lab")):
         args = main.parse(["snapshot", "save", *argv])
         assert (args.cluster, args.name) == (cluster, "one")
+
+
+DAMAGED = {
+    "empty": "", "not json": "text", "no object": "[]", "another schema": ABOUT_IT.to_json().replace('"schema": 1', '"schema": 2'),
+    "incomplete": '{"schema": 1, "created": 1}', "a wrong type": ABOUT_IT.to_json().replace('"nodes": 1', '"nodes": "x"'),
+    "missing": None,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", DAMAGED)
+def test_a_damaged_description_is_named_and_the_others_go_on(
+    machine: Path, case: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_snapshot("good", "text")
+    about = make_snapshot("bad", "text").id.directory / ABOUT
+    about.unlink()
+    if (text := DAMAGED[case]) is not None:
+        about.write_text(text)
+    for place in (names.SNAPSHOT_DIR, DEFAULT.snapshots):
+        (place / "lost+found" / "#12").mkdir(parents=True)
+    with pytest.raises(VclusterError, match=f"{about}: .*gnt-vcluster snapshot delete default bad"):
+        snapshots.load(DEFAULT.snapshot("bad"))
+    listing = ["snapshot", "list", "-o", "snapshot,state", "--no-headers", "--separator=:"]
+    assert snapshot_commands.do_snapshot(main.parse(listing)) == 0
+    shown = capsys.readouterr()
+    assert shown.out == "good:running\nbad:damaged\n" and str(about) in shown.err and shown.err.count("\n") == 1
+    assert snapshot_commands.do_snapshot(main.parse(["snapshot", "list", "--json"])) == 0
+    assert [row["snapshot"] for row in json.loads(capsys.readouterr().out)["snapshots"]] == ["good", "bad"]
+    snapshots.check_exists(DEFAULT.snapshot("bad"))
+    snapshots.delete(DEFAULT.snapshot("bad"))
+    assert snapshots.ids() == [DEFAULT.snapshot("good")]
+    snapshots.delete(DEFAULT.snapshot("good"))
+    assert (names.SNAPSHOT_DIR / "lost+found").exists(), "it is not ours"
+
+
+@pytest.mark.parametrize("text", ["", "{}", '{"snapshot": "one", "keep": "../x"}'])
+def test_a_damaged_journal_stops_only_its_own_cluster(
+    machine: Path, text: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(DEFAULT.directory, DEFAULT.config_file, "old")
+    one = make_snapshot("one", "new")
+    exchange.prepare(one, Journal("one", "before"), ABOUT_IT)
+    journal = DEFAULT.restore_directory / "journal.json"
+    journal.write_text(text)
+    DEFAULT.directory.rename(DEFAULT.restore_directory / "old" / DATA)
+    exchange.finish_interrupted(all_of_them=True)
+    assert str(journal) in caplog.text and state(DEFAULT.directory, DEFAULT.config_file) == {"new"}
+    assert (DEFAULT.restore_directory / "old" / DATA).exists(), "nothing is lost"
+    with pytest.raises(VclusterError, match=str(journal)):
+        exchange.resume(DEFAULT, Journal("one", "before"))
