@@ -58,7 +58,7 @@ def do_bench(args: argparse.Namespace) -> int:
 def _write_bench(results: Sequence[figures.BenchResult], args: argparse.Namespace) -> None:
     """The files that are asked for."""
     if args.html:
-        files.write(Path(args.html), html_page.page(results))
+        files.write_in_place(Path(args.html), html_page.page(results))
     if args.save:
         text = json.dumps({"schema": output.SCHEMA, **results[0].document()}, indent=1)
-        files.write(Path(args.save), f"{text}\n")
+        files.write_in_place(Path(args.save), f"{text}\n")

@@ -141,10 +141,10 @@ class QaRun:
 
         An interruption removes all. Raises VclusterError when a cluster exists already, or the suite itself fails.
         """
-        for path in filter(None, (self.junit, self.log)):
-            files.write(path, "")  # now rather than after twenty minutes
         for cluster in self.clusters:
             declare.check_absent(cluster, "the QA suite")
+        for path in filter(None, (self.junit, self.log)):
+            files.write_in_place(path, "")  # now rather than after twenty minutes
         with interrupted_by_sigterm():
             try:
                 apart = self._run_all()
@@ -153,7 +153,7 @@ class QaRun:
                 raise
         together = merge(apart)
         if self.junit:
-            files.write(self.junit, junit(together))
+            files.write_in_place(self.junit, junit(together))
         for cluster, results_of_it in zip(self.clusters, apart, strict=True):
             self._remove(cluster, results_of_it)
         return together
