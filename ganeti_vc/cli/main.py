@@ -72,6 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.command is None:
         parser.build().print_help(sys.stderr)
         return 2
+    os.umask(0o022)  # what we make is for Ganeti's own users, too; what is secret has a mode of its own
     logging.basicConfig(format="%(message)s", level=logging.DEBUG if args.debug else logging.WARNING)
     try:
         return _run(args)

@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
+import grp
+import pwd
 import re
 import secrets
 import shlex
-import shutil
 import subprocess
 import time
 from collections.abc import Mapping
@@ -81,9 +82,10 @@ def make_rapi_user(config: ClusterConfig) -> None:
     """Make a user of the remote API who may write (ganeti-rapi(8)), with a random password that only root can read."""
     password, node = secrets.token_urlsafe(18), config.nodes[0].id
     files.write(config.id.rapi_password, f"{password}\n", 0o600)
-    users = node.data_dir / "rapi/users"
-    files.write(users, f"{RAPI_USER} {password} write\n", 0o640)
-    shutil.chown(users, "gnt-rapi", "gnt-masterd")  # as Ganeti's ensure-dirs sets them
+    owner = pwd.getpwnam("gnt-rapi").pw_uid, grp.getgrnam("gnt-masterd").gr_gid  # as Ganeti's ensure-dirs sets them
+    # Both directories are of Ganeti's users.
+    with files.directory(node.data_dir) as data, files.directory("rapi", inside=data) as place:
+        files.write_in(place, "users", f"{RAPI_USER} {password} write\n".encode(), 0o640, owner)
 
 
 def node_names(master: NodeId) -> list[str]:

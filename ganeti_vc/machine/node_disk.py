@@ -11,6 +11,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from ganeti_vc.base import files
 from ganeti_vc.base.errors import StepFailed
 from ganeti_vc.base.process import run
 from ganeti_vc.machine import node_directory
@@ -52,20 +53,31 @@ def observe() -> dict[NodeId, Disk]:
     return disks
 
 
+def make_image(path: Path, size: int) -> None:
+    """Make an image of `size` bytes, or grow the one there is. What is in it is for root only."""
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT, 0o600)
+    try:
+        os.fchmod(fd, 0o600)  # a snapshot of an earlier version has it readable
+        os.truncate(fd, size)
+    finally:
+        os.close(fd)
+
+
 def make(node: NodeId, size: int) -> None:
     """Make the image and its file system. Nearly all of its `size` MiB are for files; it takes no space yet."""
     partial = image(node).with_suffix(".new")
-    with open(partial, "wb") as stream:
-        os.truncate(stream.fileno(), size << 20)
+    partial.unlink(missing_ok=True)
+    make_image(partial, size << 20)
     run(["mkfs.ext4", "-q", "-F", "-m", "0", "-i", "262144", "-O", "^has_journal", "-L", "ganeti-vnode", str(partial)])
+    files.sync_file(partial)
     partial.rename(image(node))
+    files.sync_directory(node.rootdir)
 
 
 def mount(node: NodeId, size: int) -> None:
     """Check the image, which has no journal, grow it to `size` MiB, and mount it. Raises StepFailed when it is damaged."""
     path = image(node)
-    if path.stat().st_size < size << 20:
-        os.truncate(path, size << 20)
+    make_image(path, max(size << 20, path.stat().st_size))
     checked = run(["e2fsck", "-f", "-p", str(path)], check=False)
     if checked.returncode > 1:  # 1: errors were corrected (e2fsck(8))
         raise StepFailed(f"the disk {path} is damaged", f"look at: e2fsck -f {path}")

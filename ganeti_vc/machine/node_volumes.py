@@ -14,13 +14,12 @@ One kernel has one name space for logical volumes. Ganeti makes their names uniq
 from __future__ import annotations
 
 import contextlib
-import os
 from pathlib import Path
 
 from ganeti_vc.base import files
 from ganeti_vc.base.errors import StepFailed
 from ganeti_vc.base.process import run
-from ganeti_vc.machine.node_disk import Disk
+from ganeti_vc.machine.node_disk import Disk, make_image
 from ganeti_vc.model import names
 from ganeti_vc.model.names import ClusterId, NodeId
 
@@ -92,9 +91,7 @@ def attach(node: NodeId, group: str, size: int) -> None:
     check_kernel()
     path, name = image(node), _mapped(node)
     whole = (size << 20) + _UNUSED * 512
-    if not path.exists() or path.stat().st_size < whole:
-        with open(path, "ab") as stream:
-            os.truncate(stream.fileno(), whole)
+    make_image(path, max(whole, path.stat().st_size if path.exists() else 0))
     loop = _loops().get(path.resolve())
     if loop:
         run(["losetup", "--set-capacity", loop])

@@ -169,7 +169,14 @@ def _drop_boot() -> None:
 
 def make(node: str) -> None:
     """Give this process a new view of the machine, that of a node. Raises OSError."""
-    rootdir = rootdir_of(node)
+    umask = os.umask(0o022)  # what is made here is for all who come to the node
+    try:
+        _make(node, rootdir_of(node))
+    finally:
+        os.umask(umask)
+
+
+def _make(node: str, rootdir: str) -> None:
     _prepare(rootdir)
     libc.unshare(libc.CLONE_NEWNS | libc.CLONE_NEWUTS)
     # Later mounts of the machine appear here; mounts made here appear nowhere else.
@@ -224,7 +231,7 @@ def _prepare(rootdir: str) -> None:
     os.makedirs(f"{rootdir}/var/lib/ganeti/export", mode=0o750, exist_ok=True)
     os.makedirs(f"{rootdir}/var/lib/.elsewhere", exist_ok=True)
     os.makedirs(f"{rootdir}/tmp", exist_ok=True)
-    os.chmod(f"{rootdir}/tmp", 0o1777)
+    os.chmod(f"{rootdir}/tmp", 0o700)  # of root's sessions only
     _link(f"{rootdir}/var/lib/ganeti/export", f"{rootdir}/var/lib/.elsewhere/export")
     for name in ("lib", "share"):
         # Ganeti's own links to its version, which `gnt-node add` makes on some nodes only.
