@@ -7,26 +7,30 @@ needs the variables of that node and Ganeti's modules, and nothing else imports 
 What `gnt-node add` does with some thirty calls to every node of the cluster, and `gnt-instance add` with its job, comes
 down to files here. Which of them a node needs, by its role, follows from backend.py and bootstrap.py. All nodes get their
 files first; the master's configuration comes last and at once, so that an interrupted run has changed nothing that Ganeti
-reads.
+reads. The directories belong to Ganeti's users: no link in them is followed.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import multiprocessing
 import os
-import shutil
+import socket
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import OpenSSL
-from ganeti import config, constants, objects, pathutils, runtime, serializer, ssconf, utils
+from ganeti import config, constants, objects, pathutils, runtime, serializer, utils
 from ganeti.utils import x509
+
+from ganeti_vc.base import files
+from ganeti_vc.node import libc
 
 Spec: TypeAlias = dict[str, Any]  # one node or instance of the JSON document
 Job: TypeAlias = tuple[str, int, bytes, bytes | None]  # name, serial number, signing pair, shared key
@@ -40,7 +44,7 @@ COMMON = (
     "server.pem", "rapi.pem", "spice.pem", "spice-ca.pem", "hmac.key", "cluster-domain-secret", "known_hosts",
     "ssh_user_known_hosts", "rapi/users",
 )  # fmt: skip
-#: Where a reader tries the configuration. The path is short, because of the sockets' names.
+#: Where the readers try the configuration, in a mount namespace. The path is short, because of the sockets' names.
 TRIAL_DIR = "/run/ganeti-vcluster"
 TRIAL_LIMIT = 120.0
 
@@ -118,7 +122,7 @@ def certificate(job: Job) -> str:
 
 def make_certificates(nodes: Sequence[Any], shared_key: bool, now: float) -> dict[str, str]:
     """Return keys and certificates by node name. With a shared key each node still has a certificate of its own."""
-    signing = utils.ReadFile(pathutils.NODED_CERT_FILE)
+    signing = read(DATA_DIR, "server.pem")[0]
     shared = None
     if shared_key:
         key = OpenSSL.crypto.PKey()
@@ -142,58 +146,73 @@ def as_text(data: Any) -> bytes:
     return text if isinstance(text, bytes) else text.encode()
 
 
-def check(path: Path) -> dict[str, str]:
+def check(text: bytes) -> dict[str, str]:
     """Have both of Ganeti's readers check the new configuration. Return the ssconf values; end the program on an error."""
-    check_haskell(path)
-    # On a copy, as ConfigWriter rewrites a file that needs an upgrade.
-    with tempfile.NamedTemporaryFile(dir=path.parent) as copy:
-        shutil.copy(path, copy.name)
-        writer = config.ConfigWriter(cfg_file=copy.name, offline=True, accept_foreign=True)
-        errors = writer.VerifyConfig()
-        values: dict[str, str] = writer.GetSsconfValues()
+    ents = runtime.GetEnts()
+    # In a mount namespace of its own: nobody else sees what is in it, and nothing of it is left when this process ends.
+    libc.unshare(libc.CLONE_NEWNS)
+    libc.mount("", "/", libc.MS_SLAVE | libc.MS_REC)
+    options = f"mode=0750,gid={ents.masterd_gid}"
+    libc.mount("tmpfs", TRIAL_DIR, libc.MS_NOSUID | libc.MS_NODEV | libc.MS_NOEXEC, "tmpfs", options)
+    check_haskell(text, ents)
+    # A copy, as ConfigWriter rewrites a file that needs an upgrade.
+    copy = Path(TRIAL_DIR) / "config.data"
+    copy.write_bytes(text)
+    writer = config.ConfigWriter(cfg_file=str(copy), offline=True, accept_foreign=True)
+    errors = writer.VerifyConfig()
+    values: dict[str, str] = writer.GetSsconfValues()
     if errors:
         sys.exit(f"Ganeti finds: {errors[0]}" + (f" and {len(errors) - 1} more" if errors[1:] else ""))
     return values
 
 
-def check_haskell(path: Path) -> None:
+def check_haskell(text: bytes, ents: Any) -> None:
     """Have a wconfd load the configuration in another place, and without a network, where it can tell nobody."""
-    ents = runtime.GetEnts()
-    for left in Path(TRIAL_DIR).glob("seed-*"):  # of one that was killed
-        shutil.rmtree(left)
-    with tempfile.TemporaryDirectory(prefix="seed-", dir=TRIAL_DIR) as directory:
-        os.chmod(directory, 0o755)
-        root = Path(directory) / os.environ["GANETI_HOSTNAME"]
-        data = root / "var/lib/ganeti"
-        shutil.copytree(
-            DATA_DIR, data, ignore=lambda _, names: [n for n in names if not n.startswith(("ssconf_", "server.pem"))]
-        )
-        shutil.copy(path, data / "config.data")
-        for name in ("var/run/ganeti/socket", "var/run/ganeti/livelocks", "var/log/ganeti", "var/lock"):
-            (root / name).mkdir(parents=True)
-        for place, *_ in os.walk(root):
-            shutil.chown(place, ents.masterd_uid, ents.confd_gid)
-        for file in data.iterdir():
-            shutil.chown(file, ents.masterd_uid, ents.confd_gid)
-        socket = root / "var/run/ganeti/socket/ganeti-wconfd"
+    root = Path(TRIAL_DIR) / os.environ["GANETI_HOSTNAME"]
+    data = root / "var/lib/ganeti"
+    for place in (
+        data,
+        *(root / name for name in ("var/run/ganeti/socket", "var/run/ganeti/livelocks", "var/log/ganeti", "var/lock")),
+    ):
+        place.mkdir(parents=True)
+    with files.directory(DATA_DIR) as own:
+        for name in os.listdir(own):
+            if name.startswith("ssconf_") or name == "server.pem":
+                (data / name).write_bytes(read(DATA_DIR, name)[0])
+    (data / "config.data").write_bytes(text)
+    for directory, _, names in os.walk(root):
+        for name in (directory, *(f"{directory}/{name}" for name in names)):
+            os.chown(name, ents.masterd_uid, ents.masterd_gid)
+    with tempfile.TemporaryFile() as said:
         process = subprocess.Popen(
-            ["unshare", "--net", "setpriv", "--pdeathsig", "KILL", f"--reuid={ents.masterd_uid}", f"--regid={ents.confd_gid}", "--clear-groups",
+            ["unshare", "--net", "setpriv", "--pdeathsig", "KILL", f"--reuid={ents.masterd_uid}", f"--regid={ents.masterd_gid}", "--init-groups",
              "/usr/sbin/ganeti-wconfd", "-f", "--no-user-checks", "--no-voting", "--yes-do-it"],
-            env={**os.environ, "GANETI_ROOTDIR": str(root)}, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT, text=True,
+            env={**os.environ, "GANETI_ROOTDIR": str(root)}, stdin=subprocess.DEVNULL, stdout=said, stderr=said,
         )  # fmt: skip
         deadline = time.monotonic() + TRIAL_LIMIT
         try:
-            # wconfd binds the socket when it has read the configuration.
-            while not socket.exists() and time.monotonic() < deadline:
+            while not is_answered(root / "var/run/ganeti/socket/ganeti-wconfd", deadline):
                 if process.poll() is not None:
-                    sys.exit(f"ganeti-wconfd does not take it: {' '.join(process.communicate()[0].split()[-60:])}")
+                    said.seek(0)
+                    sys.exit(
+                        f"ganeti-wconfd does not take it: {' '.join(said.read().decode(errors='replace').split()[-60:])}"
+                    )
+                if time.monotonic() > deadline:
+                    sys.exit("ganeti-wconfd does not answer")
                 time.sleep(0.02)
-            if not socket.exists():
-                sys.exit("ganeti-wconfd does not answer")
         finally:
             process.kill()
             process.wait()
+
+
+def is_answered(path: Path, deadline: float) -> bool:
+    """Ask a wconfd for an echo. It makes its socket first, and answers when it has loaded the configuration."""
+    with socket.socket(socket.AF_UNIX) as asked, contextlib.suppress(FileNotFoundError, ConnectionError, TimeoutError):
+        asked.settimeout(max(0.02, deadline - time.monotonic()))
+        asked.connect(str(path))
+        asked.sendall(json.dumps({"method": "echo", "args": ["loaded"]}).encode() + constants.LUXI_EOM)
+        return b"loaded" in asked.recv(4096)
+    return False
 
 
 def in_wconfds_order(values: Mapping[str, str], data: Any) -> dict[str, str]:
@@ -207,74 +226,140 @@ def in_wconfds_order(values: Mapping[str, str], data: Any) -> dict[str, str]:
     ]
     groups = sorted(data.nodegroups.values(), key=lambda group: utils.NiceSortKey(group.name))
     lines = {
+        "cluster_tags": sorted(cluster.GetTags()),
         "master_candidates": [node.name for node in candidates],
         "master_candidates_ips": [node.primary_ip for node in candidates],
         "master_candidates_certs": [f"{uuid}={digest}" for uuid, digest in sorted(cluster.candidate_certs.items())],
         "networks": sorted(values["networks"].splitlines()),
         "nodegroups": [f"{group.uuid} {group.name}" for group in groups],
     }
-    lines |= {name: sorted(value.splitlines()) for name, value in values.items() if name.startswith("hvparams_")}
+    for name, value in values.items():
+        if name.startswith("hvparams_"):
+            lines[name] = sorted(value.splitlines(), key=lambda line: line.partition("=")[0])
     return {**values, **{name: "\n".join(of_it) for name, of_it in lines.items()}}
 
 
-def write(path: Path, content: bytes, like: os.stat_result) -> None:
-    """Write a file at once, with owner and mode of another one."""
-    fresh = f"{path}.seeded"
-    fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    os.write(fd, content)
-    os.fchown(fd, like.st_uid, like.st_gid)
-    os.fchmod(fd, like.st_mode & 0o7777)
-    os.close(fd)
-    os.rename(fresh, path)
+@contextlib.contextmanager
+def opened(place: Path, name: str) -> Iterator[tuple[int, str]]:
+    """Open the directory of a file below `place`, where Ganeti's users may put anything. Errors name the file."""
+    try:
+        head, _, tail = name.rpartition("/")
+        with contextlib.ExitStack() as stack:
+            fd = stack.enter_context(files.directory(place))
+            yield (stack.enter_context(files.directory(head, inside=fd)) if head else fd), tail
+    except OSError as err:
+        raise OSError(err.errno, err.strerror, str(place / name)) from None
 
 
-def distribute(
-    data: Any, certificates: Mapping[str, str], ssconf_values: Mapping[str, str], configuration: bytes
-) -> None:
-    """Write to every node but the master what its role needs; noded makes queue and job files itself."""
-    common = [
-        (name, (DATA_DIR / name).read_bytes(), (DATA_DIR / name).stat())
-        for name in COMMON
-        if (DATA_DIR / name).exists()
-    ]
-    like = (DATA_DIR / "ssconf_cluster_name").stat()
-    for name, value in ssconf_values.items():  # with a line's end, as ssconf.SimpleStore.WriteFiles
-        common.append(
-            (f"ssconf_{name}", (f"{value}\n" if value and not value.endswith("\n") else value).encode(), like)
-        )
-    config_like, client_like = (DATA_DIR / "config.data").stat(), (DATA_DIR / "client.pem").stat()
-    users_like = (DATA_DIR / "rapi").stat() if (DATA_DIR / "rapi").exists() else None
+def read(place: Path, name: str) -> tuple[bytes, os.stat_result]:
+    """Return the content and the status of a file of Ganeti's users."""
+    with opened(place, name) as (directory, tail):
+        return files.read_in(directory, tail)
+
+
+def make_directory(place: Path, name: str, like: os.stat_result) -> None:
+    """Make a directory below `place`, with owner and mode of another one, if it is missing."""
+    with opened(place, name) as (directory, tail), contextlib.suppress(FileExistsError):
+        os.mkdir(tail, 0o700, dir_fd=directory)
+        with files.directory(tail, inside=directory) as made:
+            os.fchown(made, like.st_uid, like.st_gid)
+            os.fchmod(made, like.st_mode & 0o7777)
+
+
+class Staged:
+    """Files of many nodes that are written first, and get their names when all of them are on the disk."""
+
+    def __init__(self) -> None:
+        """Nothing is written yet."""
+        self._files: list[tuple[Path, str]] = []
+
+    def add(self, place: Path, name: str, content: bytes, like: os.stat_result) -> None:
+        """Write a file below a directory, with owner and mode of another one."""
+        with opened(place, name) as (directory, tail):
+            self._files.append((place, name))
+            files.stage(directory, tail, content, like.st_mode & 0o7777, (like.st_uid, like.st_gid), sync=False)
+
+    def commit(self) -> None:
+        """Give all files their names, in the order in which they were added."""
+        sync()
+        while self._files:
+            with opened(*self._files[0]) as (directory, tail):
+                files.commit(directory, tail)
+            del self._files[0]
+        sync()
+
+    def discard(self) -> None:
+        """Remove what has no name yet."""
+        for place, name in self._files:
+            with contextlib.suppress(OSError), opened(place, name) as (directory, tail):
+                files.discard(directory, tail)
+
+
+def sync() -> None:
+    """Write all nodes' files to the disk: far quicker than each of thousands."""
+    with files.directory(ROOTDIR.parent) as cluster:
+        libc.syncfs(cluster, str(ROOTDIR.parent))
+
+
+def stage(staged: Staged, data: Any, certificates: Mapping[str, str], values: Mapping[str, str], text: bytes) -> None:
+    """Write to every node what its role needs; noded makes queue and job files itself. The master's configuration is last."""
+    common = []
+    for name in COMMON:
+        with contextlib.suppress(FileNotFoundError):
+            common.append((name, *read(DATA_DIR, name)))
+    ssconf_like = read(DATA_DIR, "ssconf_cluster_name")[1]
+    # With a line's end, as ssconf.SimpleStore.WriteFiles.
+    ssconf = [(f"ssconf_{name}", (f"{value}\n" if value and not value.endswith("\n") else value).encode(), ssconf_like)
+              for name, value in values.items()]  # fmt: skip
+    config_like, client_like = read(DATA_DIR, "config.data")[1], read(DATA_DIR, "client.pem")[1]
+    with files.directory(DATA_DIR) as own:
+        rapi_like = os.stat("rapi", dir_fd=own, follow_symlinks=False)
     for node in data.nodes.values():
         if node.uuid == data.cluster.master_node:
             continue
         target = ROOTDIR.parent / node.name / "var/lib/ganeti"
-        if users_like and not (target / "rapi").exists():
-            (target / "rapi").mkdir()
-            os.chown(target / "rapi", users_like.st_uid, users_like.st_gid)
-            os.chmod(target / "rapi", users_like.st_mode & 0o7777)
-        for name, content, stat in common:
-            write(target / name, content, stat)
+        make_directory(target, "rapi", rapi_like)
+        for name, content, like in (*common, *ssconf):
+            staged.add(target, name, content, like)
         if node.name in certificates:
-            write(target / "client.pem", certificates[node.name].encode(), client_like)
+            staged.add(target, "client.pem", certificates[node.name].encode(), client_like)
         if node.master_candidate:
-            write(target / "config.data", configuration, config_like)
+            staged.add(target, "config.data", text, config_like)
+    staged.add(DATA_DIR, "config.data", text, config_like)
+    for name, content, like in ssconf:
+        staged.add(DATA_DIR, name, content, like)
 
 
 def start_instances(wanted: Iterable[Spec]) -> None:
     """Write what the fake hypervisor keeps of a running instance (hv_fake.py)."""
     for spec in wanted:
         if spec["up"]:
-            directory = ROOTDIR.parent / spec["node"] / "var/run/ganeti/fake-hypervisor"
-            directory.mkdir(mode=0o775, parents=True, exist_ok=True)
-            (directory / spec["name"]).write_text(f"0\n{spec['memory']}\n{spec['vcpus']}\n")
+            run_dir = ROOTDIR.parent / spec["node"] / "var/run/ganeti"
+            run_dir.mkdir(mode=0o775, parents=True, exist_ok=True)
+            with files.directory(run_dir) as place, contextlib.suppress(FileExistsError):
+                os.mkdir("fake-hypervisor", 0o775, dir_fd=place)
+            with opened(run_dir, f"fake-hypervisor/{spec['name']}") as (place, name):
+                files.stage(place, name, f"0\n{spec['memory']}\n{spec['vcpus']}\n".encode(), 0o644, sync=False)
+                files.commit(place, name)
 
 
 def main() -> None:
     """Entry point of tools/seeding/seed: reads JSON on standard input."""
     os.umask(0o022)
     wanted = json.load(sys.stdin)
+    staged = Staged()
+    try:
+        write(wanted, staged)
+    except OSError as err:
+        sys.exit(f"{err.filename}: {err.strerror}")
+    finally:
+        staged.discard()
+
+
+def write(wanted: Mapping[str, Any], staged: Staged) -> None:
+    """Add what is wanted to the configuration, have it checked, and write it to all nodes."""
     now = time.time()
-    data = objects.ConfigData.FromDict(serializer.Load(utils.ReadFile(pathutils.CLUSTER_CONF_FILE)))
+    data = objects.ConfigData.FromDict(serializer.Load(read(DATA_DIR, "config.data")[0]))
     groups = make_groups(data, wanted["groups"], now)
     nodes = make_nodes(data, wanted["nodes"], groups, now)
     certificates = make_certificates(nodes, wanted["shared_key"], now)
@@ -289,14 +374,6 @@ def main() -> None:
     data.cluster.serial_no += 1
     data.mtime = data.cluster.mtime = now
     text = as_text(data)
-    present = DATA_DIR / "config.data"
-    coming = DATA_DIR / "config.data.seed"
-    write(coming, text, present.stat())
-    try:
-        values = in_wconfds_order(check(coming), data)
-        distribute(data, certificates, values, text)
-        start_instances(wanted["instances"])
-        coming.rename(present)
-    finally:
-        coming.unlink(missing_ok=True)
-    ssconf.WriteSsconfFiles(values)
+    stage(staged, data, certificates, in_wconfds_order(check(text), data), text)
+    start_instances(wanted["instances"])
+    staged.commit()

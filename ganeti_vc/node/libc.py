@@ -35,8 +35,10 @@ def setns(fd: int, what: str) -> None:
     _call("setns", fd, 0, what=what)
 
 
-def mount(source: str, target: str, flags: int) -> None:
-    _call("mount", source.encode(), target.encode(), None, ctypes.c_ulong(flags), None, what=target)
+def mount(source: str, target: str, flags: int, kind: str = "", options: str = "") -> None:
+    """Mount something (mount(2)). `kind`: of file system, with its `options`. Raises OSError."""
+    words = [word.encode() or None for word in (kind, options)]
+    _call("mount", source.encode(), target.encode(), words[0], ctypes.c_ulong(flags), words[1], what=target)
 
 
 def unmount(target: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from tests.support.fingerprint import CANDIDATE, active, daemons, on_master, strays, verify_errors
+from tests.support.fingerprint import CANDIDATE, active, daemons, difference, on_master, strays, verify_errors
 from tests.support.machine import Machine
 
 CONF = "/etc/ganeti-vcluster/default.conf"
@@ -81,7 +81,27 @@ def test_seeding_a_running_cluster(machine: Machine) -> None:
     on_master(machine, "gnt-job", "cancel", "--kill", "--yes-do-it", delay, check=False)
     machine.wait_for(f"{DATA}/node1/cmd 'gnt-job list --no-headers --running' | wc -l | grep -x 0")
     before = on_master(machine, *LISTED)
+    # Names that are written to, taken by one of Ganeti's users. And what Python and Haskell may order differently.
+    machine.sh("echo secret >/root/precious && chmod 600 /root/precious")
+    for name in ("node1/*/config.data.seed.seeded", "node2/*/ssconf_node_list.seeded", "node1/*/.config.data.ganeti-vcluster-new",
+                 "node2/*/.ssconf_node_list.ganeti-vcluster-new"):  # fmt: skip
+        machine.sh(f"ln -s /root/precious {DATA}/{name.replace('*', 'var/lib/ganeti')}")
+    on_master(machine, "gnt-cluster", "add-tags", "prod", "htools:iextags:service", "alpha", "zeta")
+    for number in (2, 1):
+        on_master(machine, "gnt-network", "add", "--network", f"10.{number}.0.0/24", f"net{number}")
     machine.run("gnt-vcluster", "scale", "--nodes", "11", "--join", "seeding", "--no-shared-key")
+    assert machine.sh("stat -c '%a %U' /root/precious; cat /root/precious").stdout == "600 root\nsecret\n"
+    machine.sh(f"rm -f {DATA}/node[12]/var/lib/ganeti/*.seeded")
+    assert machine.sh(f"find {DATA} -name '*.ganeti-vcluster-new'").stdout == ""
+    sums = f"cd {DATA}/node11/var/lib/ganeti && md5sum ssconf_*"
+    seeded = machine.sh(sums).stdout
+    # wconfd writes all of them.
+    machine.sh(f"touch -d 2020-01-01 {DATA}/node11/var/lib/ganeti/ssconf_*")
+    for verb in ("add-tags", "remove-tags"):
+        on_master(machine, "gnt-cluster", verb, "later")
+    machine.wait_for(f"! find {DATA}/node11/var/lib/ganeti -name 'ssconf_*' ! -newermt 2021-01-01 | grep .")
+    machine.wait_for(f"! grep -q later {DATA}/node11/var/lib/ganeti/ssconf_cluster_tags")
+    assert difference(seeded, machine.sh(sums).stdout) == []
     assert on_master(machine, *LISTED) == before and verify_errors(machine) == []
     assert different(machine, "rsa", 2, 3) == 1 and different(machine, "x509", 2, 3) == 2
     assert different(machine, "rsa", 3, 10, 11) == 3
@@ -89,27 +109,38 @@ def test_seeding_a_running_cluster(machine: Machine) -> None:
 
 
 def test_what_ganeti_does_not_take_is_not_written(machine: Machine) -> None:
-    """The Haskell daemons are asked beforehand: a field they do not know, put in by hand."""
+    """The Haskell daemons are asked beforehand: values that Python does not look at. And no link of Ganeti's users is read."""
     machine.run("gnt-vcluster", "stop")
-    config = f"{DATA}/node1/var/lib/ganeti/config.data"
-    machine.sh(f"cp -p {config} /root/ && python3 - <<'END'\nimport json\nc = json.load(open('{config}'))\n"
-               f"next(iter(c['nodes'].values()))['ndparams'] = {{'nonsense': 1}}\nopen('{config}', 'w').write(json.dumps(c))\nEND")  # fmt: skip
-    machine.sh(f"sed -i 's/^nodes = .*/nodes = 12/' {CONF}")
-    before = machine.sh(f"md5sum {config}").stdout
-    refused = machine.run("gnt-vcluster", "up", "--join", "seeding", check=False)
-    assert refused.returncode == 1 and "could not be written" in refused.stderr, refused.stderr
-    assert machine.sh(f"md5sum {config}").stdout == before and "node12" not in machine.get(config)
-    machine.sh(f"cp -p /root/config.data {config}")
+    data = f"{DATA}/node1/var/lib/ganeti"
+    machine.sh(f"cp -p {data}/config.data /root/ && sed -i 's/^nodes = .*/nodes = 12/' {CONF}")
+
+    def refused(change: str, reason: str) -> None:
+        machine.sh(f"cd {data} && {change}")
+        before = machine.sh(f"md5sum {data}/config.data").stdout
+        done = machine.run("gnt-vcluster", "up", "--join", "seeding", check=False)
+        assert done.returncode == 1 and "could not be written" in done.stderr and reason in done.stderr, done.stderr
+        assert machine.sh(f"md5sum {data}/config.data").stdout == before and "node12" not in machine.get(
+            f"{data}/config.data"
+        )
+        machine.sh(f"rm -f {data}/ssconf_zz && cp -p /root/config.data {data}/")
+
+    for field, value in (("ndparams", {"nonsense": 1}), ("ctime", "never")):
+        edit = f"c = json.load(open('config.data')); next(iter(c['nodes'].values()))['{field}'] = {value!r}"
+        refused(
+            f"python3 - <<'END'\nimport json; {edit}; open('config.data', 'w').write(json.dumps(c))\nEND",
+            "ganeti-wconfd",
+        )
+    refused("ln -s /root/precious ssconf_zz", f"{data}/ssconf_zz")
 
 
 def test_interrupted_it_goes_on(machine: Machine) -> None:
     process = machine.popen("gnt-vcluster", "up", "--join", "seeding")
-    machine.wait_for(f"test -e {DATA}/node12/var/lib/ganeti/ssconf_node_list || ls -d /run/ganeti-vcluster/seed-*")
+    machine.wait_for(f"test -e {DATA}/node12/var/lib/ganeti/ssconf_node_list || pgrep -f 'ganeti-wconfd -f --no-user'")
     machine.sh("pkill -KILL -f 'gnt-vcluster up|ganeti-vcluster/seed'")
     process.communicate(timeout=60)
+    assert machine.sh("find /run/ganeti-vcluster -name server.pem").stdout == ""
     machine.run("gnt-vcluster", "up", "--join", "seeding")
     assert verify_errors(machine) == [] and "node12" in on_master(machine, "gnt-node", "list")
-    assert machine.sh("ls -d /run/ganeti-vcluster/seed-*", check=False).stdout == ""
 
 
 def test_many_nodes_are_started_and_stopped_at_once(machine: Machine) -> None:
