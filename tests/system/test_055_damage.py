@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Damaged files, other users of the machine, and what a user names: one clear line, and nothing of others is lost."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.support.fingerprint import difference, fingerprint, verify_errors
+from tests.support.machine import Machine
+
+UP = ("gnt-vcluster", "up", "--nodes", "2", "--no-verify")
+DATA = "/var/lib/ganeti-vcluster/default"
+
+
+@pytest.fixture(scope="module")
+def untouched(machine: Machine) -> str:
+    """What the machine looks like with the package and without a cluster."""
+    return fingerprint(machine)
+
+
+def refused(machine: Machine, *argv: str) -> str:
+    """Run a command that must fail with one line, and return that line."""
+    done = machine.run(*argv, check=False)
+    assert done.returncode == 1 and done.stdout == "", done.stdout + done.stderr
+    (line,) = done.stderr.splitlines()
+    return line
+
+
+def test_a_block_that_lost_its_end_is_refused_and_foreign_lines_stay(machine: Machine, untouched: str) -> None:
+    machine.run(*UP)
+    machine.sh("sed -i '/^# END ganeti-vcluster default/d' /etc/hosts && echo '10.7.7.7 important' >>/etc/hosts")
+    for command in (UP, ("gnt-vcluster", "destroy", "--yes")):
+        line = refused(machine, *command)
+        assert "/etc/hosts" in line and "# END ganeti-vcluster default" in line
+    machine.run("systemctl", "stop", "ganeti-vcluster")
+    assert machine.sh("tail -n 1 /etc/hosts; ip link").stdout.partition("important\n")[2].count("gnt-default") == 0
+    machine.sh("sed -i 's/^10.7.7.7 important/# END ganeti-vcluster default/' /etc/hosts")
+    machine.run("gnt-vcluster", "destroy", "--yes")
+    assert difference(untouched, fingerprint(machine)) == []
+
+
+def test_a_damaged_ledger_stops_nothing(machine: Machine, untouched: str) -> None:
+    ledger = "/run/ganeti-vcluster/clusters/default.json"
+    machine.run(*UP)
+    before = machine.get(ledger)
+    machine.sh(f": >{ledger}")
+    assert ledger in machine.run("gnt-vcluster", "up", "--dry-run").stderr
+    machine.run(*UP)
+    assert machine.get(ledger) == before
+    machine.sh(f"echo '{{}}' >{ledger}")
+    machine.run("gnt-vcluster", "destroy", "--yes")
+    assert difference(untouched, fingerprint(machine)) == []
+
+
+def test_no_user_stops_commands_by_a_lock(machine: Machine) -> None:
+    machine.run(*UP)
+    nobody = ("setpriv", "--reuid=65534", "--clear-groups")
+    for directory in ("/etc/ganeti-vcluster", "/var/lib/ganeti-vcluster"):
+        assert machine.run(*nobody, "flock", "-n", f"{directory}/.lock", "true", check=False).returncode == 66, (
+            "EX_NOINPUT"
+        )
+        machine.popen(*nobody, "flock", directory, "sleep", "300")
+        machine.wait_for(f"! flock -n {directory} true")
+    try:
+        machine.run("systemctl", "reload", "ganeti-vcluster", timeout=60)
+        machine.run(*UP, timeout=60)
+    finally:
+        machine.run("pkill", "-u", "nobody")
+
+
+def test_what_a_user_names_is_written_after_the_checks_and_in_place(machine: Machine) -> None:
+    machine.run(*UP)
+    for command in (
+        ("qa", "default", "--log", "/dev/null", "--junit", "/root/new"),
+        ("bench", "default", "--save", "/dev/null"),
+    ):
+        assert "default exists" in refused(machine, "gnt-vcluster", *command)
+    assert machine.sh("stat -c %F /dev/null; ls /root/new", check=False).stdout == "character special file\n"
+
+
+def test_the_umask_of_the_user_changes_nothing(machine: Machine) -> None:
+    places = f"{DATA} /run/ganeti-vcluster /etc/ganeti-vcluster"
+    modes = f"find {places} -printf '%p %y %m %u %g\n' | grep -v -e /log/ -e 'queue/' -e livelock | sort"
+    machine.run("gnt-vcluster", "destroy", "--yes")
+    machine.run(*UP)
+    before = machine.sh(modes).stdout
+    machine.run("gnt-vcluster", "destroy", "--yes")
+    machine.sh(f"umask 077; {' '.join(UP)}")
+    assert difference(before, machine.sh(modes).stdout) == []
+    assert verify_errors(machine) == []
