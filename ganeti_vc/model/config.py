@@ -103,6 +103,7 @@ class ClusterConfig:
     instances: tuple[tuple[str, Address], ...]  #: names for /etc/hosts
     device: str
     own_bridge: bool
+    reachable: bool  #: from outside of this machine
     ssh_port: int
     watcher_interval: str
     fork_server: bool
@@ -225,6 +226,7 @@ def _interpret(cluster: ClusterId, raw: Mapping[str, Any], reporter: _Reporter) 
         ),
         device=top["device"] or cluster.bridge,
         own_bridge=not top["device"],
+        reachable=top["reachable"] == "yes",
         ssh_port=top["ssh_port"],
         watcher_interval=top["watcher_interval"],
         fork_server=len(nodes) >= FORK_SERVER_FROM if top["fork_server"] == "auto" else top["fork_server"] == "yes",
@@ -292,8 +294,9 @@ def _node(
         what += f"socket names allow {names.MAX_ROOTDIR}"
         raise reporter.error("cluster", "domain", what, "use a shorter domain or cluster name")
     address = _address(node, index, plans.primary, hardware.get("address", ""), reporter)
-    # noded would lock its memory, on every node. Upstream's vcluster-setup prevents it, too.
-    own = {"noded": "--no-mlock"}
+    # noded would lock its memory, on every node. Upstream's vcluster-setup prevents it, too. rapi lets everybody read
+    # unless it is told otherwise, as Debian's own /etc/default/ganeti does.
+    own = {"noded": "--no-mlock", "rapi": "--require-authentication"}
     # The remote API listens on the cluster's address, which moves with the master.
     bind = {daemon.name: plans.primary.cluster if daemon.name == "rapi" else address for daemon in DAEMONS}
     args = {

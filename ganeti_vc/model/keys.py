@@ -54,6 +54,8 @@ KEYS = (
         "With an IPv6 network only: where the IPv4 secondary addresses come from, which Ganeti demands."),
     Key("cluster", "device", "device", "",
         "An existing network device to carry the addresses. Empty: the cluster gets a bridge of its own."),
+    Key("cluster", "reachable", "option('no', 'yes')", "no",
+        "Whether others than this machine reach the addresses. no: packets to them that come in by another device than the cluster's are dropped (nft)."),
     Key("cluster", "ssh_port", "integer(min=1, max=65535)", str(DEFAULT_SSH_PORT),
         "Port of the cluster's own sshd on the node addresses (Ganeti's node parameter ssh_port). It can be changed only before the cluster is initialised."),
     Key("cluster", "watcher_interval", "interval", "5min",

@@ -36,6 +36,8 @@ SSH_CONFIG_DIR = Path("/etc/ssh/ssh_config.d")
 HOSTS_FILE = Path("/etc/hosts")
 #: What `gnt-vcluster doctor --fix` has raised. debian/ganeti-vcluster.postrm removes it.
 SYSCTL_FILE = Path("/etc/sysctl.d/60-ganeti-vcluster.conf")
+#: Our tables of nft(8) have names with this prefix, and no others have.
+FILTER_PREFIX = "ganeti-vcluster-"
 #: Ganeti's run directory. A node's own is mounted there (node/view.py), so it must exist.
 GANETI_RUN_DIR = Path("/run/ganeti")
 #: Says that we made it.
@@ -166,6 +168,11 @@ class ClusterId:
         if len(plain) <= MAX_DEVICE:
             return plain
         return f"{plain[:8]}{hashlib.sha256(self.name.encode()).hexdigest()[:5]}"
+
+    @property
+    def filter_table(self) -> str:
+        """Name of the cluster's table of nft(8), which keeps packets from outside away."""
+        return f"{FILTER_PREFIX}{self.name}"
 
     @property
     def ssh_drop_in(self) -> Path:

@@ -10,7 +10,7 @@ from pathlib import Path
 from ganeti_vc.base import files
 from ganeti_vc.base.errors import StepFailed, VclusterError
 from ganeti_vc.base.process import run
-from ganeti_vc.machine import hosts, network, node_disk, node_volumes, ssh
+from ganeti_vc.machine import hosts, network, node_disk, node_volumes, packet_filter, ssh
 from ganeti_vc.machine.systemd import Systemd
 from ganeti_vc.model import names
 from ganeti_vc.model.addresses import Address
@@ -91,6 +91,11 @@ def apply(step: steps.Step, systemd: Systemd | None) -> None:  # noqa: C901, PLR
             network.add_addresses(device, add)
         case steps.ChangeRoute(net, present):
             (network.add_unreachable if present else network.remove_unreachable)(net)
+        case steps.SetFilter(cluster, device, networks):
+            if networks:
+                packet_filter.drop(cluster, device, networks)
+            else:
+                packet_filter.forget(cluster)
         case steps.StopUnits() | steps.ReloadSystemd() | steps.ReloadSshd():
             if systemd is not None:
                 _apply_to_systemd(step, systemd)

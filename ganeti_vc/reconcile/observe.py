@@ -10,7 +10,16 @@ from pathlib import Path
 
 from ganeti_vc.base import files
 from ganeti_vc.base.errors import VclusterError
-from ganeti_vc.machine import config_files, ganeti_files, network, node_directory, node_disk, node_volumes, ssh
+from ganeti_vc.machine import (
+    config_files,
+    ganeti_files,
+    network,
+    node_directory,
+    node_disk,
+    node_volumes,
+    packet_filter,
+    ssh,
+)
 from ganeti_vc.model import names
 from ganeti_vc.model.config import ClusterConfig
 from ganeti_vc.model.names import ClusterId
@@ -93,6 +102,7 @@ def observe(configs: Mapping[ClusterId, ClusterConfig]) -> MachineState:
         ),
         host_keys=host_keys,
         known_hosts={config.id: ssh.known_hosts_file(config, host_keys) for config in configs.values()},
+        filters=packet_filter.tables(),
         use_pam=ssh.root_is_locked(),
         insecure=ssh.insecure_directories(),
         user_namespace=Path("/proc/self/uid_map").read_text().split() != ["0", "0", "4294967295"],

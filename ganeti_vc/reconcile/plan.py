@@ -36,6 +36,7 @@ from ganeti_vc.reconcile.steps import (
     RemoveBridge,
     RemoveEmpty,
     SetDisk,
+    SetFilter,
     SetHosts,
     ShowHardware,
     Step,
@@ -180,6 +181,7 @@ def _network(config: ClusterConfig, state: MachineState) -> list[Step]:
         present = None
     if present != wanted or config.id in state.damaged_ledgers:
         steps.append(WriteLedger(config.id, wanted.united_with(present or wanted)))
+    steps += _filter(config, state)
     if wanted.own_bridge and wanted.device not in state.network.links:
         steps.append(MakeBridge(wanted.device))
     recorded = present or Ledger(wanted.device, wanted.own_bridge, frozenset(), frozenset())
@@ -193,6 +195,17 @@ def _network(config: ClusterConfig, state: MachineState) -> list[Step]:
     if present not in (None, wanted):
         steps.append(WriteLedger(config.id, wanted))
     return steps
+
+
+def _filter(config: ClusterConfig, state: MachineState) -> list[Step]:
+    """Plan the table that drops packets from outside. The ledger says for which device and networks the present one is."""
+    present = config.id.filter_table in (state.filters or ())
+    if config.reachable:
+        return [SetFilter(config.id, config.device, ())] if present else []
+    recorded, wanted = state.ledgers.get(config.id), Ledger.of(config)
+    if present and recorded and (recorded.device, recorded.networks) == (wanted.device, wanted.networks):
+        return []
+    return [SetFilter(config.id, config.device, config.networks)]
 
 
 def _runtime_links_of(cluster: ClusterId, state: MachineState) -> list[Path]:
@@ -258,6 +271,8 @@ def runtime_gone(cluster: ClusterId, state: MachineState) -> list[Step]:
     steps = _storage_gone((node for node in stored if node.cluster == cluster), state)
     if cluster in state.ledgers:
         steps += _network_gone(cluster, state.ledgers[cluster], state)
+    if cluster.filter_table in (state.filters or ()):
+        steps.append(SetFilter(cluster, "", ()))
     steps += [Remove(path) for path in _runtime_links_of(cluster, state)]
     directory = ssh.SSH_RUN_DIR / cluster.name
     if any(directory in path.parents for path in state.files):

@@ -29,6 +29,7 @@ def check_host(config: ClusterConfig, state: MachineState) -> None:
         networks(config, state),
         names_of_others(config, state),
         device(config, state),
+        reachable(config, state),
         ports(config, state),
         host_names(config, state),
     ):
@@ -156,6 +157,13 @@ def device(config: ClusterConfig, state: MachineState) -> Iterator[ConfigError]:
     if not config.own_bridge and not exists:
         what = f"there is no device {config.device}"
         yield key_error(config, "device", what, "leave it empty for a bridge of the cluster's own")
+
+
+def reachable(config: ClusterConfig, state: MachineState) -> Iterator[ConfigError]:
+    """Refuse to let others reach a cluster by default."""
+    if not config.reachable and state.filters is None:
+        what = "this machine cannot keep packets from outside away: `nft list tables` fails"
+        yield key_error(config, "reachable", what, "apt-get install nftables, or set reachable = yes")
 
 
 def listeners() -> Iterator[Daemon]:

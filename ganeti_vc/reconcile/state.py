@@ -82,6 +82,7 @@ class MachineState:
         tuple[Path, str], ...
     ] = ()  #: directories because of which sshd refuses keys, and the command that makes them safe
     initialised: Mapping[ClusterId, Initialised] = field(default_factory=dict)
+    filters: frozenset[str] | None = frozenset()  #: our tables of nft; None: this machine cannot have one
     user_namespace: bool = False  #: we are root of a sandbox only
     disks: Mapping[NodeId, Disk] = field(default_factory=dict)
     volumes: Mapping[NodeId, Disk] = field(default_factory=dict)
@@ -105,6 +106,7 @@ def member_nodes(cluster: ClusterId, state: MachineState) -> list[NodeId]:
 def known_clusters(state: MachineState) -> set[ClusterId]:
     """Return the clusters of which something is recorded, linked or written, whether declared or not."""
     clusters = set(state.ledgers) | set(hosts.clusters_in(state.hosts))
+    clusters |= {ClusterId(table.removeprefix(names.FILTER_PREFIX)) for table in state.filters or ()}
     for path in state.links:
         if path.parent.name == f"{names.ALL_TARGET}.wants" and path.name.startswith("ganeti-vcluster@"):
             clusters.add(ClusterId(path.name.removeprefix("ganeti-vcluster@").removesuffix(".target")))

@@ -218,6 +218,21 @@ class ChangeRoute:
 
 
 @dataclass(frozen=True)
+class SetFilter:
+    """Drop packets to these networks that come in by another device; without networks, no longer."""
+
+    cluster: ClusterId
+    device: str
+    networks: tuple[Network, ...]
+
+    def __str__(self) -> str:
+        if not self.networks:
+            return f"remove the table inet {self.cluster.filter_table} of nft"
+        nets = ", ".join(map(str, self.networks))
+        return f"drop packets to {nets} from outside: table inet {self.cluster.filter_table} of nft"
+
+
+@dataclass(frozen=True)
 class StopUnits:
     """Stop units, and slices, which systemd would keep. `patterns` match all that must not stay loaded."""
 
@@ -248,6 +263,6 @@ class ReloadSshd:
 
 Step: TypeAlias = (
     MakeDirectories | WriteFile | Remove | Discard | RemoveEmpty | Link | MakeKey | SetHosts | WriteLedger
-    | MakeBridge | RemoveBridge | ChangeAddresses | ChangeRoute | StopUnits | ReloadSystemd | ReloadSshd
+    | MakeBridge | RemoveBridge | ChangeAddresses | ChangeRoute | SetFilter | StopUnits | ReloadSystemd | ReloadSshd
     | ShowHardware | SetDisk | Unmount | AttachVolumes | DetachVolumes
 )  # fmt: skip

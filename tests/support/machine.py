@@ -35,7 +35,7 @@ RELEASES = SUITES
 
 #: What a rootfs holds: the dependencies of the package, and the tools the tests look with.
 PACKAGES = (
-    "systemd", "systemd-sysv", "libpam-systemd", "dbus", "dbus-user-session", "uidmap", "ganeti", "ganeti-os-noop", "openssh-server", "iproute2", "procps",
+    "systemd", "systemd-sysv", "libpam-systemd", "dbus", "dbus-user-session", "uidmap", "ganeti", "ganeti-os-noop", "openssh-server", "iproute2", "nftables", "procps",
     "python3-configobj", "python3-openssl", "python3-pyroute2",
     "python3-pystemd", "python3-rich", "python3-setproctitle",
     "e2fsprogs", "ganeti-testsuite", "logrotate", "fping", "iptables", "net-tools", "curl", "lsof", "man-db", "bash-completion", "strace",

@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from ganeti_vc.machine import ganeti, network, ssh
+from ganeti_vc.machine import ganeti, network, packet_filter, ssh
 from ganeti_vc.model import names
 from ganeti_vc.model.config import ClusterConfig
 from ganeti_vc.model.feature import Feature
@@ -76,6 +76,13 @@ def _kernel(configs: Iterable[ClusterConfig]) -> Iterator[Feature]:
 def _programs() -> Iterator[Feature]:
     yield Feature("ganeti", "program: Ganeti", ganeti.DAEMON_UTIL.exists(), "apt-get install ganeti")
     yield Feature("sshd", "program: sshd", Path("/usr/sbin/sshd").exists(), "apt-get install openssh-server")
+    yield Feature(
+        "nft",
+        "program: nft",
+        packet_filter.tables() is not None,
+        "apt-get install nftables, or let others reach the clusters (key reachable)",
+        words=("missing, or the kernel's part", "there"),
+    )
     yield Feature("host-key", f"file: {ssh.HOST_KEYS[0]}", ssh.HOST_KEYS[0].exists(), "ssh-keygen -A")
     yield Feature(
         "testsuite",

@@ -27,6 +27,7 @@ from ganeti_vc.reconcile.steps import (
     RemoveBridge,
     RemoveEmpty,
     SetDisk,
+    SetFilter,
     SetHosts,
     StopUnits,
     Unmount,
@@ -57,6 +58,7 @@ def after(made: config.ClusterConfig, before: MachineState) -> MachineState:
         links={**before.links, **plan.unit_links(made), **plan.runtime_links(made), **node_directory.links(made)},
         directories=before.directories | set(node_directory.directories(made)),
         keys=before.keys | {made.id},
+        filters=frozenset() if made.reachable else frozenset({made.id.filter_table}),
     )
 
 
@@ -67,6 +69,28 @@ def test_what_is_there_needs_no_step() -> None:
 def test_the_ledger_comes_before_the_network() -> None:
     kinds = [type(step) for step in plan.runtime(CONFIG, NOTHING)]
     assert kinds.index(WriteLedger) < kinds.index(MakeBridge) < kinds.index(ChangeAddresses)
+
+
+def test_packets_from_outside_are_dropped_before_there_is_an_address() -> None:
+    steps = plan.runtime(CONFIG, NOTHING)
+    kept_out = SetFilter(DEFAULT, "gnt-default", CONFIG.networks)
+    assert [step for step in steps if isinstance(step, (SetFilter, ChangeAddresses))][0] == kept_out
+    up = after(CONFIG, NOTHING)
+    assert plan.runtime(CONFIG, replace(up, filters=frozenset())) == [kept_out], "somebody has flushed the rules"
+    elsewhere = config.parse(DEFAULT, "[cluster]\nnetwork = 198.51.100.0/24\n")
+    (again,) = [step for step in plan.runtime(elsewhere, up) if isinstance(step, SetFilter)]
+    assert again.networks == elsewhere.networks, "the table is for another network"
+
+
+def test_others_reach_a_cluster_whose_owner_wants_it() -> None:
+    opened = config.parse(DEFAULT, "[cluster]\nreachable = yes\n")
+    assert not any(isinstance(step, SetFilter) for step in plan.runtime(opened, NOTHING))
+    assert plan.runtime(opened, replace(NOTHING, filters=None)) == plan.runtime(opened, NOTHING)
+    closed = after(CONFIG, NOTHING)
+    assert plan.runtime(opened, closed) == [SetFilter(DEFAULT, "gnt-default", ())]
+    assert SetFilter(DEFAULT, "", ()) in plan.runtime_gone(DEFAULT, closed)
+    with pytest.raises(ConfigError, match=r"reachable: this machine cannot keep packets .*set reachable = yes"):
+        plan.runtime(CONFIG, replace(NOTHING, filters=None))
 
 
 def test_more_nodes_add_only_what_is_new() -> None:

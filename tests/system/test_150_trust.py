@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Who reaches a cluster, and what others on the machine and around it can do to it."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.support.fingerprint import on_master
+from tests.support.machine import Machine
+
+CONF = "/etc/ganeti-vcluster/default.conf"
+DATA = "/var/lib/ganeti-vcluster/default"
+#: A neighbour of the machine, with a route to the cluster's network.
+NEIGHBOUR = """
+ip netns add lan && ip link add out0 type veth peer name in0 netns lan
+ip addr add 10.99.0.1/24 dev out0 && ip link set out0 up
+ip -n lan addr add 10.99.0.2/24 dev in0 && ip -n lan link set in0 up && ip -n lan link set lo up
+ip -n lan route add 192.0.2.0/24 via 10.99.0.1
+nft 'table inet foreign { chain input { type filter hook input priority 0; }; }'
+"""
+#: rapi, noded, mond, the cluster's sshd, and what the machine itself offers its neighbours.
+PLACES = ("192.0.2.1:5080", "192.0.2.10:1811", "192.0.2.11:1815", "192.0.2.12:1822", "10.99.0.1:7777")
+MACHINES_OWN = PLACES[-1]
+#: Prints those of its arguments that accept a connection.
+TRY = """
+import selectors, socket, sys, time
+waiting = selectors.DefaultSelector()
+for place in sys.argv[1:]:
+    sock = socket.socket()
+    sock.setblocking(False)
+    host, port = place.split(":")
+    sock.connect_ex((host, int(port)))
+    waiting.register(sock, selectors.EVENT_WRITE, place)
+end = time.monotonic() + 1
+while waiting.get_map() and (left := end - time.monotonic()) > 0:
+    for key, _ in waiting.select(left):
+        waiting.unregister(key.fileobj)
+        if not key.fileobj.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+            print(key.data)
+"""
+
+
+@pytest.fixture(scope="module")
+def neighbour(cluster: Machine) -> Machine:
+    """The machine, with a neighbour and a firewall of its own."""
+    cluster.sh(NEIGHBOUR)
+    cluster.put("/root/try", TRY)
+    cluster.sh("systemd-run -q --unit=own socat TCP-LISTEN:7777,bind=10.99.0.1,fork EXEC:/bin/date")
+    return cluster
+
+
+def reached(machine: Machine) -> set[str]:
+    return set(machine.run("ip", "netns", "exec", "lan", "python3", "/root/try", *PLACES).stdout.split())
+
+
+def test_neighbours_reach_a_cluster_only_if_its_owner_wants_it(neighbour: Machine) -> None:
+    machine = neighbour
+    machine.wait_for(f"ip netns exec lan python3 /root/try {MACHINES_OWN} | grep .")
+    assert reached(machine) == {MACHINES_OWN}
+    assert set(machine.run("python3", "/root/try", *PLACES).stdout.split()) == set(PLACES), "the machine itself does"
+    machine.sh(f"sed -i 's/^reachable = no/reachable = yes/' {CONF} && systemctl reload ganeti-vcluster")
+    assert reached(machine) == set(PLACES)
+    machine.sh(f"sed -i 's/^reachable = yes/reachable = no/' {CONF} && systemctl reload ganeti-vcluster")
+    assert reached(machine) == {MACHINES_OWN}
+    # As a firewall that is loaded anew does it.
+    machine.sh("nft list table inet foreign >/root/foreign && nft flush ruleset && nft -f /root/foreign")
+    assert reached(machine) == set(PLACES)
+    machine.sh("systemctl reload ganeti-vcluster")
+    assert reached(machine) == {MACHINES_OWN}
+    assert machine.sh("nft list tables | sort").stdout.split() == [
+        "table", "inet", "foreign", "table", "inet", "ganeti-vcluster-default",
+    ]  # fmt: skip
+
+
+def test_rapi_tells_nothing_without_a_password(cluster: Machine) -> None:
+    # As ganeti-vcluster(7) says it.
+    curl = (
+        f"curl -s -w '%{{http_code}}' -o /dev/null --cacert {DATA}/node1/var/lib/ganeti/rapi.pem "
+        "--connect-to ganeti.example.com::cluster: https://ganeti.example.com:5080/2/nodes"
+    )
+    assert cluster.sh(curl, check=False).stdout == "401"
+    assert cluster.sh(f'{curl} -u "gnt-vcluster:$(cat {DATA}/rapi-password)"').stdout == "200"
+    on_master(cluster, "ganeti-watcher", "--rapi-ip=192.0.2.1")
+    assert (
+        cluster.sh(f"grep 'RAPI is not responding' {DATA}/node1/var/log/ganeti/watcher.log", check=False).stdout == ""
+    )
+
+
+def test_destroy_leaves_the_firewall_of_others(neighbour: Machine) -> None:
+    neighbour.run("gnt-vcluster", "destroy", "--yes")
+    assert neighbour.sh("nft list tables").stdout == "table inet foreign\n"
