@@ -13,8 +13,8 @@ import errno
 import ipaddress
 import os
 import socket
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
@@ -43,7 +43,7 @@ class NetworkState:
     addresses: frozenset[tuple[str, Address]]  #: (device, address)
     unreachable: frozenset[Network]
     routes: frozenset[tuple[Network, str]]  #: (destination, device), without default routes
-    taken_ports: frozenset[int] = frozenset()  #: on which something listens on all addresses
+    taken_ports: Mapping[int, int] = field(default_factory=dict)  #: on which a user listens on all addresses, and who
 
 
 # pyroute2 is imported where it is used: its import would double the time that gnt-vcluster exec takes to begin.

@@ -90,6 +90,10 @@ def server_config(cluster: ClusterId, keys: tuple[Path, ...], use_pam: bool) -> 
             "PermitRootLogin prohibit-password",
             "PasswordAuthentication no",
             "KbdInteractiveAuthentication no",
+            # Ganeti uses neither.
+            "DisableForwarding yes",
+            "PermitUserRC no",
+            "LoginGraceTime 30",
             # With PAM, each of Ganeti's ssh commands would get a login session, which costs more than the command.
             f"UsePAM {'yes' if use_pam else 'no'}",
             "AcceptEnv LANG LC_*",

@@ -20,20 +20,35 @@ def local(address: str, port: int) -> str:
     return "".join(f"{int.from_bytes(word, sys.byteorder):08X}" for word in words) + f":{port:04X}"
 
 
-def bound(kind: str) -> set[str]:
-    """Return the places on which something listens, as `local` writes them; `kind` is tcp or udp."""
-    places: set[str] = set()
+def _rows(kind: str) -> list[list[str]]:
+    """Return the lines of the kernel's tables; `kind` is tcp or udp."""
+    rows = []
     for table in (kind, f"{kind}6"):
         try:
             with open(f"/proc/net/{table}") as lines:
-                rows = [line.split() for line in lines]
+                rows += [line.split() for line in lines]
         except FileNotFoundError:
             continue  # a kernel may lack IPv6
-        places.update(row[1] for row in rows if row[3] == _STATES[kind])
-    return places
+    return rows
 
 
-def ports_on_all_addresses() -> frozenset[int]:
-    """Return the ports on which something listens on all addresses of the machine."""
-    pairs = (entry.split(":") for entry in bound("tcp") | bound("udp"))
-    return frozenset(int(port, 16) for address, port in pairs if not address.strip("0"))
+def bound(kind: str) -> dict[str, int]:
+    """Return the places on which something listens, as `local` writes them, and whose each is; `kind` is tcp or udp."""
+    return {row[1]: int(row[7]) for row in _rows(kind) if row[3] == _STATES[kind]}
+
+
+def owner(near: str, far: str) -> int | None:
+    """Return the user who has the end `near` of a TCP connection; None when that end is not on this machine, or closed.
+
+    Both are written as `local` does. An IPv4 address may stand there as a part of an IPv6 one.
+    """
+    for row in _rows("tcp"):
+        if row[2].endswith(far) and row[1].endswith(near) and row[9] != "0":
+            return int(row[7])
+    return None
+
+
+def ports_on_all_addresses() -> dict[int, int]:
+    """Return the ports on which something listens on all addresses of the machine, and whose each is."""
+    entries = ((entry.split(":"), user) for entry, user in (bound("tcp") | bound("udp")).items())
+    return {int(port, 16): user for (address, port), user in entries if not address.strip("0")}

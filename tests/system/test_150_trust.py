@@ -40,6 +40,15 @@ while waiting.get_map() and (left := end - time.monotonic()) > 0:
 """
 
 
+#: Connects as often as the first argument says, then waits.
+FLOOD = """
+import socket, sys, time
+held = [socket.create_connection((sys.argv[2], 1822)) for _ in range(int(sys.argv[1]))]
+print("connected", flush=True)
+time.sleep(1000)
+"""
+
+
 @pytest.fixture(scope="module")
 def neighbour(cluster: Machine) -> Machine:
     """The machine, with a neighbour and a firewall of its own."""
@@ -84,6 +93,42 @@ def test_rapi_tells_nothing_without_a_password(cluster: Machine) -> None:
     assert (
         cluster.sh(f"grep 'RAPI is not responding' {DATA}/node1/var/log/ganeti/watcher.log", check=False).stdout == ""
     )
+
+
+def test_the_ssh_server_holds_out_against_a_flood(cluster: Machine) -> None:
+    cluster.sh("useradd mallory")
+    cluster.put("/root/flood", FLOOD)
+    cluster.sh("chmod 755 /root && chmod 644 /root/flood")
+    cluster.sh("systemd-run -q --unit=flood --uid=mallory python3 /root/flood 200 node2")
+    cluster.wait_for("journalctl -u flood | grep connected")
+    cluster.wait_for("journalctl -u ganeti-vcluster-sshd@default | grep 'has too many connections: 10, of 10'")
+    # sshd has two processes for each.
+    group = cluster.sh("systemctl show -P ControlGroup ganeti-vcluster-sshd@default").stdout.strip()
+    assert len(cluster.get(f"/sys/fs/cgroup{group}/cgroup.procs").split()) <= 2 * 10 + 1
+    # Ganeti logs in as root, as often as it likes.
+    many = "for n in $(seq 20); do ssh node2 'echo in; sleep 2' & done; wait"
+    assert cluster.sh(many).stdout == "in\n" * 20
+    cluster.sh("systemctl stop flood")
+
+
+def test_sessions_outlive_the_ssh_server_and_end_with_the_cluster(cluster: Machine) -> None:
+    unit = "ganeti-vcluster-sshd@default"
+    pid = f"systemctl show -P MainPID {unit}"
+    session = cluster.popen("ssh", "node2", "trap '' HUP; echo in; sleep 7777; echo survived")
+    try:
+        cluster.wait_for("pgrep -xf 'sleep 7777'")
+        cluster.sh(f"systemctl show -P MainPID {unit} >/root/before; kill -KILL $(cat /root/before)")
+        cluster.wait_for(f'test "$({pid})" != "$(cat /root/before)" && systemctl is-active {unit} && ssh node3 true')
+        cluster.sh("pkill -xf 'sleep 7777'")
+        assert "survived\n" in session.communicate(timeout=30)[0]
+        session = cluster.popen("ssh", "node2", "sleep 8888")
+        cluster.wait_for("pgrep -xf 'sleep 8888'")
+        cluster.sh(f"systemctl stop {unit}")
+        assert cluster.sh("pgrep -xf 'sleep 8888'", check=False).stdout == ""
+    finally:
+        session.kill()
+        session.wait()
+        cluster.sh("gnt-vcluster start")
 
 
 def test_destroy_leaves_the_firewall_of_others(neighbour: Machine) -> None:

@@ -23,15 +23,27 @@ def test_a_socket_that_listens_is_found(family: socket.AddressFamily, address: s
         place = listening.local(address, sock.getsockname()[1])
         assert place not in listening.bound("tcp")
         sock.listen()
-        assert place in listening.bound("tcp")
+        assert listening.bound("tcp")[place] == os.getuid()
     assert place not in listening.bound("tcp")
+
+
+@pytest.mark.parametrize(("family", "server"), [(socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::ffff:127.0.0.1")])
+def test_whose_a_connection_is(family: socket.AddressFamily, server: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener, socket.socket(family) as client:
+        client.connect((server, listener.getsockname()[1]))
+        accepted, peer = listener.accept()
+        near, far = listening.local(*peer), listening.local(*accepted.getsockname())
+        assert listening.owner(near, far) == os.getuid()
+        client.close()
+        assert listening.owner(near, far) is None, "nobody has it any more"
+        accepted.close()
 
 
 def test_a_port_of_all_addresses_is_found() -> None:
     with socket.socket() as sock:
         sock.bind(("0.0.0.0", 0))
         sock.listen()
-        assert sock.getsockname()[1] in listening.ports_on_all_addresses()
+        assert listening.ports_on_all_addresses()[sock.getsockname()[1]] == os.getuid()
 
 
 def test_systemd_is_told_by_whom(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
