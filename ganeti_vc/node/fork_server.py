@@ -134,6 +134,7 @@ class Server:
         self._signature = _signature()
         self._said: set[tuple[str, str, str]] = set()
         self._waiting: dict[socket.socket, StartingDaemon] = {}
+        self._failed: set[str] = set()  #: places of daemons that have ended before they listened
 
     def run(self) -> NoReturn:
         """Serve until a signal ends this process."""
@@ -170,13 +171,15 @@ class Server:
         if answer.isdigit():
             daemon.pid = int(answer)
         else:
+            if fd != daemon.barrier_fd:
+                self._failed.add(daemon.address)
             self._drop(connection)
 
     def _announce_listeners(self) -> None:
         """Tell systemd of the daemons that listen now, each in its own name."""
         present = listening.bound("tcp")
         for connection, daemon in list(self._waiting.items()):
-            if daemon.pid and daemon.barrier_fd < 0 and daemon.address in present:
+            if daemon.pid and daemon.barrier_fd < 0 and present.get(daemon.address) == os.geteuid():
                 try:
                     notify("READY=1", daemon.pid)
                     daemon.barrier_fd = barrier()
@@ -218,7 +221,7 @@ class Server:
             connection.sendall(b"Ganeti was changed")
             log.info("Ganeti was changed: starting again")
             os.execv(sys.argv[0], sys.argv)
-        refusal = _refusal(pid, request.program)
+        refusal = _refusal(pid, request.program) or self._stranger(request.listens)
         if refusal:
             message = (request.program, request.environment["GANETI_HOSTNAME"], refusal)
             if message not in self._said:
@@ -228,6 +231,17 @@ class Server:
             return ""
         self._fork(request, connection, pid)
         return request.listens
+
+    def _stranger(self, place: str) -> str:
+        """Say so when somebody else listens in a daemon's place, and tools/units/launch has to tell who.
+
+        In large tables a look takes long: only after a failure.
+        """
+        if place in self._failed:
+            self._failed.discard(place)
+            if listening.bound("tcp").get(place, os.geteuid()) != os.geteuid():
+                return "somebody else listens in its place"
+        return ""
 
     def _fork(self, request: Request, connection: socket.socket, caller: int) -> None:
         """Start a process whose parent is PID 1: of no other would systemd see the end of a main process.

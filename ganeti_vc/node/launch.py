@@ -42,12 +42,28 @@ def address_of(argv: Sequence[str]) -> str:
     return next((argv[at + 1] for at in range(len(argv) - 2, 0, -1) if argv[at] == "-b"), "")
 
 
-def _answers(daemon: str, rootdir: str, address: str) -> bool:
-    """Tell whether the daemon accepts requests."""
+def _listener(daemon: str, address: str) -> tuple[int, int | None]:
+    """Return the daemon's port, 0 if it has none, and the user who listens there."""
     name = daemon.removeprefix("ganeti-")
     for kind, ports in (("tcp", TCP_PORTS), ("udp", UDP_PORTS)):
         if name in ports:
-            return local(address, ports[name]) in bound(kind)
+            return ports[name], bound(kind).get(local(address, ports[name]))
+    return 0, None
+
+
+def _stranger(daemon: str, address: str) -> str:
+    """Say who else listens in the daemon's place: any user of the machine can. Empty: nobody, or the daemon's own user."""
+    port, user = _listener(daemon, address)
+    if user in (None, os.geteuid()):
+        return ""
+    return f"uid {user} listens on port {port} of {address}, so {daemon} cannot (ss -Hltunpe src {address})"
+
+
+def answers(daemon: str, rootdir: str, address: str) -> bool:
+    """Tell whether the daemon accepts requests. Somebody else who listens in its place is not the daemon."""
+    port, user = _listener(daemon, address)
+    if port:
+        return user == os.geteuid()
     sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
     sock.settimeout(5)
     try:
@@ -72,7 +88,7 @@ def _may_have_address(address: str) -> bool:
     while tries and not _is_here(address):
         select.poll().poll(ADDRESS_PAUSE)
         tries -= 1
-    return local(address, TCP_PORTS["rapi"]) not in bound("tcp")
+    return _listener("ganeti-rapi", address)[1] is None
 
 
 def _is_here(address: str) -> bool:
@@ -96,7 +112,7 @@ def wait(argv: Sequence[str], pid: int) -> bool:
         return False
     pause = 10.0
     while not ended.poll(pause):
-        if _answers(daemon, rootdir, address):
+        if answers(daemon, rootdir, address):
             return True
         pause = min(pause * 1.1, 250)
     return False
@@ -128,6 +144,7 @@ def _become(argv: Sequence[str]) -> NoReturn:
 def _accompany(argv: Sequence[str]) -> int:
     """Run the daemon as a child to its end. Return its exit status."""
     denied = argv[0].endswith("rapi") and not _may_have_address(address_of(argv))
+    refuse_stranger(argv)
     status = EXIT_NOTMASTER if denied else _run(argv)
     if status == EXIT_NOTMASTER:
         notify("READY=1\nSTATUS=not master")
@@ -147,11 +164,20 @@ def _run(argv: Sequence[str]) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
+def refuse_stranger(argv: Sequence[str]) -> None:
+    """End the program, and have systemd show why, when somebody else listens in the daemon's place."""
+    if reason := _stranger(os.path.basename(argv[0]), address_of(argv)):
+        notify(f"STATUS={reason}")
+        flush()
+        sys.exit(reason)
+
+
 def launch(argv: Sequence[str]) -> int:
     """Become the daemon `argv`, or return its exit status."""
     daemon = os.path.basename(argv[0])
     if daemon in MASTER_DAEMONS:
         return _accompany(argv)
+    refuse_stranger(argv)
     if daemon in ("ganeti-noded", "ganeti-mond"):  # they look at the machine and act on it
         from ganeti_vc.base import constants
         from ganeti_vc.node import view

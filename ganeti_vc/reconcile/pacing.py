@@ -83,9 +83,11 @@ def _wait_for_units(expected: list[str], systemd: Systemd) -> None:
         missing = {unit: states.get(unit, "inactive") for unit in expected if states.get(unit) != "active"}
         if not missing:
             return
-        if time.monotonic() > deadline or not {"activating", "deactivating", "reloading"} & set(missing.values()):
-            unit, state = next(iter(missing.items()))
-            raise StepFailed(f"{unit} is {state}", f"look at: journalctl -u {unit}")
+        unit, state = next(iter(missing.items()))
+        reason = systemd.service_property(unit, "StatusText", "s")  # tools/units/launch says why it cannot start
+        trying = {"activating", "deactivating", "reloading"} & set(missing.values())
+        if reason or not trying or time.monotonic() > deadline:
+            raise StepFailed(f"{unit} is {state}{reason and f': {reason}'}", f"look at: journalctl -u {unit}")
         systemd.wait_for_change()
 
 

@@ -175,15 +175,16 @@ def ports(config: ClusterConfig, state: MachineState) -> Iterator[ConfigError]:
     """Refuse a machine on which something else listens on a daemon's or the ssh server's port of all addresses."""
     taken = state.network.taken_ports
     for daemon in listeners():
-        if daemon.port in taken:
+        user = taken.get(daemon.port or 0)
+        if user is not None:
             yield ConfigError(
-                f"something on this machine listens on port {daemon.port} of all addresses, so no ganeti-{daemon.name} "
-                "of a node could",
+                f"uid {user} listens on port {daemon.port} of all addresses of this machine, so no "
+                f"ganeti-{daemon.name} of a node could",
                 f"if it is the machine's own Ganeti, give it one address: {daemon.args_key}='-b ADDRESS' "
                 "in /etc/default/ganeti",
             )
     if config.ssh_port in taken:
-        what = f"something on this machine listens on port {config.ssh_port} of all addresses"
+        what = f"uid {taken[config.ssh_port]} listens on port {config.ssh_port} of all addresses of this machine"
         yield key_error(config, "ssh_port", what, "give another port")
 
 

@@ -131,6 +131,49 @@ def test_sessions_outlive_the_ssh_server_and_end_with_the_cluster(cluster: Machi
         cluster.sh("gnt-vcluster start")
 
 
+#: A user takes the places of a node's daemons, of a master's rapi, and a port of all addresses.
+TAKE = """
+import socket, sys, time
+held = [socket.create_server((host, int(port))) for host, port in (place.split(":") for place in sys.argv[1:])]
+print("listening", flush=True)
+time.sleep(1000)
+"""
+
+
+def take(machine: Machine, *places: str) -> None:
+    machine.put("/root/take", TAKE)
+    machine.run("systemd-run", "-q", "--unit=take", "--uid=mallory", "python3", "/root/take", *places)
+    machine.wait_for("journalctl -u take | grep listening")
+
+
+def test_who_takes_a_daemons_place_is_named(cluster: Machine) -> None:
+    uid = cluster.sh("id -u mallory").stdout.strip()
+    release = "systemctl stop take; systemctl reset-failed take"
+
+    def says(unit: str, port: int, address: str) -> None:
+        said = f"uid {uid} listens on port {port} of {address}, so ganeti-{unit.split('@')[0]} cannot"
+        cluster.wait_for(f"systemctl show -P StatusText ganeti-{unit} | grep -F '{said}'")
+
+    cluster.sh("systemctl stop ganeti-rapi@node1")
+    take(cluster, "192.0.2.1:5080")
+    cluster.run("systemctl", "start", "ganeti-rapi@node1.service", check=False)
+    says("rapi@node1", 5080, "192.0.2.1")  # before, it was taken for the rapi of another master
+    cluster.sh(release, check=False)
+    cluster.wait_for("systemctl is-active ganeti-rapi@node1")
+    cluster.sh("gnt-vcluster stop node3")
+    take(cluster, "192.0.2.12:1811", "192.0.2.12:1815")
+    up = cluster.run("gnt-vcluster", "up", check=False)
+    assert up.returncode == 1 and f"uid {uid} listens on port 1811 of 192.0.2.12" in up.stderr.splitlines()[-1]
+    says("mond@node3", 1815, "192.0.2.12")
+    cluster.sh(release, check=False)
+    cluster.run("gnt-vcluster", "up", "--no-verify")
+    cluster.sh("systemctl stop ganeti-vcluster.target")
+    take(cluster, "0.0.0.0:1811")
+    refused = cluster.run("gnt-vcluster", "up", check=False)
+    assert f"uid {uid} listens on port 1811 of all addresses" in refused.stderr
+    cluster.sh(release, check=False)
+
+
 def test_destroy_leaves_the_firewall_of_others(neighbour: Machine) -> None:
     neighbour.run("gnt-vcluster", "destroy", "--yes")
     assert neighbour.sh("nft list tables").stdout == "table inet foreign\n"

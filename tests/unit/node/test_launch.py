@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,19 @@ from ganeti_vc.node import launch
 )
 def test_the_last_address_counts(argv: list[str], address: str) -> None:
     assert launch.address_of(argv) == address
+
+
+def test_somebody_else_in_the_place_of_a_daemon_is_not_the_daemon(monkeypatch: pytest.MonkeyPatch) -> None:
+    argv = ["/usr/sbin/ganeti-mond", "-f", "-b", "127.0.0.77"]
+    launch.refuse_stranger(argv)  # nobody listens
+    with socket.create_server(("127.0.0.77", 1815)):
+        assert launch.answers("ganeti-mond", "", "127.0.0.77")
+        launch.refuse_stranger(argv)  # its own user does
+        uid = os.getuid()
+        monkeypatch.setattr(os, "geteuid", lambda: uid + 1)
+        assert not launch.answers("ganeti-mond", "", "127.0.0.77")
+        with pytest.raises(SystemExit, match=f"^uid {uid} listens on port 1815 of 127.0.0.77, so ganeti-mond cannot"):
+            launch.refuse_stranger(argv)
 
 
 def put(rootdir: Path, text: str) -> Path:
