@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from tests.support.fingerprint import on_master
@@ -71,7 +73,7 @@ def test_neighbours_reach_a_cluster_only_if_its_owner_wants_it(neighbour: Machin
     assert reached(machine) == set(PLACES)
     machine.sh(f"sed -i 's/^reachable = yes/reachable = no/' {CONF} && systemctl reload ganeti-vcluster")
     assert reached(machine) == {MACHINES_OWN}
-    # As a firewall that is loaded anew does it.
+    # As a firewall does it when it is loaded again.
     machine.sh("nft list table inet foreign >/root/foreign && nft flush ruleset && nft -f /root/foreign")
     assert reached(machine) == set(PLACES)
     machine.sh("systemctl reload ganeti-vcluster")
@@ -177,3 +179,16 @@ def test_who_takes_a_daemons_place_is_named(cluster: Machine) -> None:
 def test_destroy_leaves_the_firewall_of_others(neighbour: Machine) -> None:
     neighbour.run("gnt-vcluster", "destroy", "--yes")
     assert neighbour.sh("nft list tables").stdout == "table inet foreign\n"
+
+
+def test_without_nft_nothing_is_made(cluster: Machine) -> None:
+    cluster.sh("mv /usr/sbin/nft /root/")
+    try:
+        up = cluster.run("gnt-vcluster", "up", check=False)
+        assert up.returncode == 1 and up.stderr.count("\n") == 1
+        assert "reachable: this machine cannot keep packets from outside away" in up.stderr
+        assert cluster.sh("ls /etc/ganeti-vcluster; ip -o link show | grep ' gnt-'", check=False).stdout == ""
+        features = json.loads(cluster.run("gnt-vcluster", "doctor", "--json", check=False).stdout)["features"]
+        assert [one["state"] for one in features if one["key"] == "nft"] == ["missing"]
+    finally:
+        cluster.sh("mv /root/nft /usr/sbin/")
