@@ -4,11 +4,11 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import secrets
 import shutil
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -17,10 +17,9 @@ from typing import TYPE_CHECKING
 
 from ganeti_vc.base.errors import UsageError, VclusterError
 from ganeti_vc.base.progress import PROGRAM_VARIABLE, Progress
-from ganeti_vc.base.signals import become
 from ganeti_vc.cli import output
 from ganeti_vc.cli.arguments import Split
-from ganeti_vc.sandbox import life, owner, requirements, sandboxes
+from ganeti_vc.sandbox import life, owner, requirements, sandboxes, terminal
 from ganeti_vc.sandbox.sandboxes import Sandbox
 
 if TYPE_CHECKING:
@@ -73,48 +72,49 @@ def run_in_sandbox(box: Sandbox, reason: str, args: argparse.Namespace, starts: 
     variables = {} if reason else {PROGRAM_VARIABLE: f"gnt-vcluster --sandbox={box.name}"}
     wanted = {name: Path(value).absolute() for name in FILES if (value := getattr(args, name, None))}
     if not wanted:
-        sys.stdout.flush()
-        line = life.command(box, [PROGRAM, *split.words, *split.behind], variables)
-        become(line)
+        return terminal.run(life.command(box, [PROGRAM, *split.words, *split.behind], variables))
     return _run_and_bring_out(box, split, variables, wanted)
 
 
 def _run_and_bring_out(box: Sandbox, split: Split, variables: Mapping[str, str], wanted: Mapping[str, Path]) -> int:
-    """Run gnt-vcluster inside, and copy the files that it writes. `wanted`: their places outside, by option."""
+    """Run gnt-vcluster inside, and copy the files that it writes. `wanted`: their places outside, by option.
+
+    Programs of the sandbox copy: from outside, a link that was made inside would lead to a file of the machine.
+    """
     place = f"/var/tmp/gnt-vcluster-{secrets.token_hex(8)}"
-    outside = Path(f"/proc/{box.leader}/root{place}")
     options = [word for name in wanted for word in (f"--{name}", f"{place}/{name}")]
     line = life.command(box, [PROGRAM, *split.words, *options, *split.behind], variables)
-    outside.mkdir()
+    life.run(box, ["mkdir", "--mode=700", place])
     try:
-        status = subprocess.run(line).returncode
+        status = terminal.run_and_return(line)
         for name, path in wanted.items():
-            if (outside / name).exists():
-                shutil.copyfile(outside / name, path)
+            if life.run(box, ["test", "-f", f"{place}/{name}"], check=False).returncode == 0:
+                with open(path, "wb") as target:
+                    life.run(box, ["cat", f"{place}/{name}"], output=target)
         return status
     finally:
-        shutil.rmtree(outside, ignore_errors=True)
+        with contextlib.suppress(VclusterError):  # it has been stopped meanwhile
+            life.run(box, ["rm", "-rf", place])
 
 
 def _doctor(box: Sandbox, args: argparse.Namespace, argv: Sequence[str]) -> int:
     """Show what the machine has for sandboxes, then what the sandbox, if it runs, has for clusters."""
     features = list(requirements.read())
     missing = [feature for feature in features if feature.state == "missing"]
-    done = None
-    if box.exists and box.leader:
-        capture = subprocess.PIPE if args.json else None
-        if not args.json:
-            _print(features, args)
-        done = subprocess.run(life.command(box, [PROGRAM, *argv]), stdout=capture, text=True)
+    line = [PROGRAM, *argv]
+    runs, status = box.exists and box.leader, 0
     if args.json:
-        inside = json.loads(done.stdout) if done and done.stdout else None
+        done = life.run(box, line, check=False) if runs else None
+        inside, status = (json.loads(done.stdout), done.returncode) if done and done.stdout else (None, 0)
         output.print_json({"rootless": [asdict(one) | {"state": one.state} for one in features], "inside": inside})
-    elif done is None:
+    else:
         _print(features, args)
+        if runs:
+            status = terminal.run_and_return(life.command(box, line))
     if missing:
         more = f", and {len(missing) - 1} more" if missing[1:] else ""
         raise VclusterError(f"{missing[0].what}: {missing[0].word}{more}", missing[0].remedy)
-    return done.returncode if done else 0
+    return status
 
 
 def _print(features: Sequence[Feature], args: argparse.Namespace) -> None:

@@ -12,9 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ganeti_vc.base.errors import UsageError, VclusterError
-from ganeti_vc.base.signals import become
 from ganeti_vc.cli import in_sandbox, output
-from ganeti_vc.sandbox import container, debian_trees, forwarding, life, owner, sandboxes
+from ganeti_vc.sandbox import container, debian_trees, forwarding, life, owner, sandboxes, terminal
 from ganeti_vc.sandbox.sandboxes import Sandbox
 
 if TYPE_CHECKING:
@@ -77,15 +76,13 @@ def _start(box: Sandbox, args: argparse.Namespace) -> int:
 
 
 def _enter(box: Sandbox, args: argparse.Namespace) -> int:
-    line = life.command(box, ["bash", "--login"])
-    become(line)
+    return terminal.run(life.command(box, ["bash", "--login"]))
 
 
 def _exec(box: Sandbox, args: argparse.Namespace) -> int:
     if not args.remainder:
         raise UsageError("no command is given", "gnt-vcluster sandbox exec [NAME] -- COMMAND [ARGUMENT...]")
-    line = life.command(box, args.remainder)
-    become(line)
+    return terminal.run(life.command(box, args.remainder))
 
 
 def _status(box: Sandbox, args: argparse.Namespace) -> int:
@@ -121,8 +118,7 @@ def _remove(box: Sandbox, args: argparse.Namespace) -> int:
 
 
 def _forward(box: Sandbox, args: argparse.Namespace) -> int:
-    forwarding.forward(box, args.listen, args.target)
-    return 1
+    return forwarding.forward(box, args.listen, args.target)
 
 
 ACTIONS: dict[str, Callable[[Sandbox, argparse.Namespace], int]] = {

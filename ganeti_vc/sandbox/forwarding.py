@@ -8,7 +8,7 @@ import os
 import socket
 
 from ganeti_vc.base.errors import UsageError, VclusterError
-from ganeti_vc.base.signals import become
+from ganeti_vc.sandbox import terminal
 from ganeti_vc.sandbox.life import command
 from ganeti_vc.sandbox.sandboxes import Sandbox
 
@@ -22,8 +22,8 @@ def _forget(path: str) -> None:
             os.unlink(path)
 
 
-def forward(sandbox: Sandbox, listen: str, target: str) -> None:
-    """Become a process that passes connections to `listen` on to HOST:PORT inside. Raises VclusterError.
+def forward(sandbox: Sandbox, listen: str, target: str) -> int:
+    """Run a process that passes connections to `listen` on to HOST:PORT inside. Raises VclusterError.
 
     The socket is made outside; the process that accepts connections is inside.
     """
@@ -51,5 +51,4 @@ def forward(sandbox: Sandbox, listen: str, target: str) -> None:
     os.dup2(sock.fileno(), 3)
     os.set_inheritable(3, True)  # dup2 changes nothing if it is descriptor 3 already
     script = 'LISTEN_FDS=1 LISTEN_PID=$$ exec /lib/systemd/systemd-socket-proxyd "$0"'
-    argv = command(sandbox, ["sh", "-c", script, target])
-    become(argv)
+    return terminal.run(command(sandbox, ["sh", "-c", script, target]))

@@ -13,6 +13,7 @@ import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import IO
 
 from ganeti_vc.base import files
 from ganeti_vc.base.errors import StepFailed, UsageError, VclusterError
@@ -108,7 +109,7 @@ def _install(sandbox: Sandbox, progress: Progress) -> None:
             "apt-get install -qq -y --no-install-recommends /root/ganeti-vcluster.deb && rm /root/ganeti-vcluster.deb"
         )
         done = subprocess.run(container.enter(sandbox.leader, ["sh", "-c", script]), stdin=stream,
-                              capture_output=True, text=True)  # fmt: skip
+                              capture_output=True, text=True, start_new_session=True)  # fmt: skip
         if done.returncode:
             raise StepFailed(
                 f"apt-get has not installed {package}: {reason(done)}", f"gnt-vcluster sandbox enter {sandbox.name}"
@@ -164,6 +165,18 @@ def remove(sandbox: Sandbox, progress: Progress, with_base: bool = False) -> Non
         with progress.step(f"removing {base}"):
             debian_trees.remove(base)
         files.remove_empty(cache_directory())
+
+
+def run(
+    sandbox: Sandbox, argv: Sequence[str], *, check: bool = True, output: IO[bytes] | int = subprocess.PIPE
+) -> subprocess.CompletedProcess[bytes]:
+    """Run a program inside, without a terminal. With `check`, raises StepFailed with the program's own words."""
+    done = subprocess.run(command(sandbox, argv), stdin=subprocess.DEVNULL, stdout=output,
+                          stderr=subprocess.PIPE, start_new_session=True)  # fmt: skip
+    if check and done.returncode:
+        said = done.stderr.decode(errors="replace").strip()
+        raise StepFailed(f"{argv[0]} in the sandbox {sandbox.name} ended with {done.returncode}: {said}")
+    return done
 
 
 def command(sandbox: Sandbox, argv: Sequence[str], variables: Mapping[str, str] | None = None) -> list[str]:
