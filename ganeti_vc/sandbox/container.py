@@ -4,8 +4,8 @@
 There are two ways; tools/services/sandbox-init does the work of both, in the new namespaces:
 
 - root uses systemd-nspawn;
-- other users use a user namespace. Inside, root is the user, and 1 to 65535 are the user's subordinate IDs. nspawn needs
-  root, so the same steps are done by hand.
+- other users use two user namespaces, one within the other: what the first mounts read-only stays so in the second. Inside,
+  root is the user, and 1 to 65535 are the user's subordinate IDs. nspawn needs root, so the same steps are done by hand.
 
 The end of the process that booted it ends everything inside. Standard library only: the tests boot their machines with it,
 too (tests/support/machine.py).
@@ -183,15 +183,13 @@ class Container:
             "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1", "SYSTEMD_NSPAWN_API_VFS_WRITABLE": "yes" if spec.nested else "no",
         }  # fmt: skip
         # A process that becomes root of a user namespace loses pdeathsig, so it is set after that.
-        bound = ["setpriv", "--pdeathsig", "KILL", "unshare", "--pid", "--fork", "--kill-child=KILL",
-                 "--mount", "--propagation", "private"]  # fmt: skip
-        argv = [*bound, "--net", "--uts", "--ipc"] if rootless() else [*bound, "--mount-proc"]
+        bound = ["setpriv", "--pdeathsig", "KILL", "unshare", "--mount", "--propagation", "private"]
+        own = [] if rootless() else ["--pid", "--fork", "--kill-child=KILL", "--mount-proc"]
         init = [str(tool("sandbox-init")), "user" if rootless() else "root"]
         # The control group comes first: the namespace of control groups begins there.
         join = ["sh", "-c", 'echo 0 >"$BOX_GROUP/cgroup.procs" && exec "$@"', "sh"]
-        cgroup = ["--cgroup"] if rootless() else []
         self._process = subprocess.Popen(
-            [*join, *in_own_mapping(*argv, *cgroup, "--", *init)], env=environment, stdin=subprocess.DEVNULL,
+            [*join, *in_own_mapping(*bound, *own, "--", *init)], env=environment, stdin=subprocess.DEVNULL,
             stdout=self._slave, stderr=self._slave,
         )  # fmt: skip
 

@@ -129,9 +129,16 @@ def test_every_command_works_through_it(up: User) -> None:
     up.vcluster("stop")
     up.vcluster("start")
     assert up.roles() == THREE
-    up.vcluster("qa", "--only", "cluster-info", "--junit", "qa.xml")
+    # A link that root inside makes in the place of a file that is brought out leads nowhere outside.
+    up.run("sh", "-c", "echo secret >secret")
+    up.vcluster("sandbox", "exec", "--", "sh", "-c", "mkdir -p /home/one && echo inside >/home/one/secret")
+    links = "while :; do for d in /var/tmp/gnt-vcluster-*/; do ln -sf /home/one/secret $d/log; done; sleep 0.05; done"
+    up.vcluster("sandbox", "exec", "--", "systemd-run", "-q", "--unit=links", "sh", "-c", links.replace("$", "$$"))
+    up.vcluster("qa", "--only", "cluster-info", "--junit", "qa.xml", "--log", "out")
+    up.vcluster("sandbox", "exec", "--", "systemctl", "stop", "links")
     assert "<testsuite" in up.run("cat", "qa.xml").stdout
-    up.run("rm", "qa.xml")
+    assert up.run("cat", "out").stdout.startswith("inside\n")
+    up.run("rm", "qa.xml", "out", "secret")
 
 
 def test_the_daemons_are_units_of_its_systemd(up: User) -> None:
@@ -177,6 +184,41 @@ def test_from_inside_the_machine_cannot_be_harmed(up: User) -> None:
     assert up.roles() == THREE
 
 
+#: Runs a command in a terminal of its own, and says what a shell would read from there after it.
+IN_TERMINAL = """
+import os, pty, select, sys
+pid, fd = pty.fork()
+if pid == 0:
+    os.spawnvp(os.P_WAIT, sys.argv[1], sys.argv[1:])
+    print("typed", os.read(0, 100) if select.select([0], [], [], 0.5)[0] else "nothing")
+    sys.exit()
+said = b""
+try:
+    while chunk := os.read(fd, 4096):
+        said += chunk
+except OSError:
+    print(said.decode())
+"""
+INJECT = """
+import fcntl, os, sys, termios
+print("terminal", os.isatty(0), os.isatty(1), flush=True)
+for fd in (0, os.open("/dev/tty", os.O_RDWR)):
+    for char in b"rm -rf something\\n":
+        try:
+            fcntl.ioctl(fd, termios.TIOCSTI, bytes([char]))
+        except OSError as err:
+            print(err)
+"""
+
+
+@pytest.mark.parametrize("command", [("sandbox", "exec", "--"), ("exec", "node2", "--")])
+def test_nothing_inside_types_into_the_terminal_of_its_user(up: User, command: tuple[str, ...]) -> None:
+    up.machine.put("/usr/local/bin/in-terminal", IN_TERMINAL)
+    said = up.run("python3", "/usr/local/bin/in-terminal", "gnt-vcluster", *command, "python3", "-c", INJECT).stdout
+    up.machine.run("rm", "/usr/local/bin/in-terminal")
+    assert "terminal True True" in said and "typed nothing" in said, said
+
+
 def test_stop_leaves_no_process_and_start_brings_all_back(up: User) -> None:
     up.vcluster("sandbox", "stop")
     assert up.processes() == ""
@@ -201,7 +243,7 @@ def test_forwarding(up: User) -> None:
     forwards = [machine.popen(*up.argv("gnt-vcluster", "sandbox", "forward", "--listen", listen, "--to", target))
                 for listen, target in (("5555", address), ("/home/one/node1.socket", "node1:1822"))]  # fmt: skip
     try:
-        assert machine.wait_for("curl -sk https://127.0.0.1:5555/version").strip() == "2"
+        assert "401" in machine.wait_for("curl -sk https://127.0.0.1:5555/version")
         banner = machine.wait_for("(timeout 2 socat -u UNIX:/home/one/node1.socket - || :) | grep SSH")
         assert banner.startswith("SSH-2.0")
         assert machine.sh("stat -c '%a %U' /home/one/node1.socket").stdout.split() == ["600", "one"]
@@ -270,7 +312,15 @@ def test_odd_names_places_and_moments(up: User) -> None:
     assert stop.wait(60) == 0 and up.roles() == THREE
     # What belongs to the user below /usr is read-only inside, too.
     machine.sh("install -d -o one /usr/local/mine")
-    assert up.run("gnt-vcluster", "sandbox", "exec", "--", "touch", "/usr/local/mine/file", check=False).returncode != 0
+    for before in (
+        "true",
+        "mount -o remount,bind,rw /usr",
+        "umount -l /usr",
+        "mount --rbind /usr /mnt && mount -o remount,bind,rw /mnt",
+    ):
+        script = f"{before}; touch /usr/local/mine/file /mnt/local/mine/file"
+        up.run("gnt-vcluster", "sandbox", "exec", "--", "unshare", "--mount", "sh", "-c", script, check=False)
+        assert machine.run("ls", "/usr/local/mine").stdout == "", before
     machine.sh("rmdir /usr/local/mine")
     # A command ends with the process that had it run.
     machine.popen(*up.argv("gnt-vcluster", "sandbox", "exec", "--", "sleep", "777"))
@@ -319,6 +369,14 @@ def test_files_that_somebody_has_removed_or_changed(up: User) -> None:
     damaged = up.failure("sandbox", "start", "lost")
     assert "lost/settings.json is damaged (write {" in damaged
     up.run("sh", "-c", write, damaged[damaged.index("{") : damaged.index("}") + 1])
+    up.vcluster("sandbox", "start", "lost")
+    # A place into which the next start writes leads out of the sandbox.
+    up.run("sh", "-c", "echo mine >precious")
+    up.vcluster("sandbox", "exec", "lost", "--", "ln", "-sf", "/home/one/precious", "/etc/hostname")
+    up.vcluster("sandbox", "stop", "lost")
+    assert "lost/root/etc/hostname is a link" in up.failure("sandbox", "start", "lost")
+    assert up.run("cat", "precious").stdout == "mine\n"
+    up.run("rm", "precious", f"{up.data}/lost/root/etc/hostname")
     up.vcluster("sandbox", "start", "lost")
     up.vcluster("sandbox", "remove", "--yes", "lost")
     assert up.states() == {"default": "running"}
