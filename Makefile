@@ -3,12 +3,12 @@ VERSION := $(shell sed -n '1s/.*(\(.*\)).*/\1/p' debian/changelog)
 DEB := dist/ganeti-vcluster_$(VERSION)_all.deb
 SOURCES := $(shell find ganeti_vc tools units os man debian -type f -not -name '*.pyc') README.md
 # Programs without a suffix, by the interpreter that their first lines name.
-programs = $(sort $(shell grep -lIrE '^\#!.*$(1)' tools man os tests --exclude='*.py' --exclude-dir=__pycache__))
+programs = $(sort $(shell grep -lIrE '^\#!.*$(1)' tools man os tests debian --exclude='*.py' --exclude-dir=__pycache__))
 PYTHON_TOOLS := $(call programs,python3)
 PERL_TOOLS := $(call programs,perl)
 SHELL_TOOLS := $(call programs,/(ba)?sh)
 
-# Of check-vm, qa, bench, crash and demo: bookworm or trixie.
+# Of check-vm, piuparts, qa, bench, crash and demo: bookworm or trixie.
 RELEASE ?= bookworm
 
 help: ## show this
@@ -43,12 +43,16 @@ check-fast: .venv/ready ## lint, types and unit tests
 
 check: check-fast $(DEB) ## all of that, then the package in booted Debian 12 and 13
 	tests/programs/need containers
-	lintian --allow-root --fail-on error,warning $(DEB)
+	lintian --allow-root --pedantic --display-info --fail-on error,warning,info,pedantic $(DEB)
 	tests/programs/run-system bookworm trixie
 
 check-vm: $(DEB) ## a short list on Debian's own kernel, in an emulated machine (10 minutes)
 	tests/programs/need vm
 	/usr/bin/python3 tests/support/vm.py $(RELEASE) $(DEB)
+
+piuparts: $(DEB) ## install, upgrade and purge the package in a chroot, by Debian's own tool
+	tests/programs/need containers piuparts
+	piuparts --no-eatmydata -d $(RELEASE) -e "$$(/usr/bin/python3 tests/support/machine.py rootfs $(RELEASE))" $(DEB)
 
 qa: $(DEB) ## Ganeti's own QA suite on a cluster of four virtual nodes
 	tests/programs/need containers
@@ -66,4 +70,4 @@ demo: $(DEB) ## a throw-away sandbox with a Debian of its own, and a cluster in 
 	tests/programs/need sandboxes
 	tests/programs/demo $(RELEASE) $(DEB)
 
-.PHONY: help deb check-fast check check-vm qa bench crash demo
+.PHONY: help deb check-fast check check-vm piuparts qa bench crash demo
