@@ -4,6 +4,7 @@
 #: Where the package has its programs.
 LIB_DIR = "/usr/lib/ganeti-vcluster"
 RUN_DIR = "/run/ganeti-vcluster"
+CGROUPS = "/sys/fs/cgroup"
 #: NODE -> its node directory, for the `Condition*=` and `EnvironmentFile=` lines of the unit templates.
 REGISTRY_DIR = "/run/ganeti-vcluster/nodes"
 #: The machine's own programs, where a node has others in their place (node/view.py).

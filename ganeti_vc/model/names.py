@@ -45,7 +45,7 @@ MADE_GANETI_RUN_DIR = RUN_DIR / "made-run-ganeti"
 MANAGER_SOCKET = RUN_DIR / "manager.socket"
 #: What is frozen now (ganeti_vc/machine/freezer.py), for tools/snapshots/thaw.
 FROZEN = RUN_DIR / "frozen"
-CGROUPS = Path("/sys/fs/cgroup")
+CGROUPS = Path(constants.CGROUPS)
 
 #: Ganeti's own QA suite (package ganeti-testsuite).
 GANETI_QA = Path("/usr/share/ganeti/testsuite/qa")

@@ -26,7 +26,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from ganeti_vc.base.constants import RUN_DIR
+from ganeti_vc.base.constants import CGROUPS, RUN_DIR
 from ganeti_vc.node import listening
 from ganeti_vc.node.notify import notify
 
@@ -44,7 +44,6 @@ ALL = 50
 PAUSE = 0.1
 #: Seconds that sessions have to end after SIGTERM.
 STOP_LIMIT = 20
-CGROUPS = "/sys/fs/cgroup"
 
 Place = tuple[str, int]  #: an address and a port
 
