@@ -89,14 +89,14 @@ def _serve(connection: socket.socket, config: str) -> int:
     )
 
 
-def _others() -> dict[int, int]:
-    """Return the other processes of this unit: their pids, by a file of each (pidfd_open(2))."""
+def _others() -> set[int]:
+    """Return a file of each other process of this unit (pidfd_open(2))."""
     group = Path("/proc/self/cgroup").read_text().rpartition("::")[2].strip()
-    found = {}
+    found = set()
     for word in Path(f"{CGROUPS}{group}/cgroup.procs").read_text().split():
         with contextlib.suppress(ProcessLookupError):
             if int(word) != os.getpid():
-                found[os.pidfd_open(int(word))] = int(word)
+                found.add(os.pidfd_open(int(word)))
     return found
 
 
@@ -112,7 +112,7 @@ def _end_sessions() -> None:
         while left and (ready := ended.poll(max(0.0, deadline - time.monotonic()) * 1000)):
             for fd, _ in ready:
                 ended.unregister(fd)
-                del left[fd]
+                left.remove(fd)
                 os.close(fd)
 
 

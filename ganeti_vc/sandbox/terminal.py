@@ -92,7 +92,6 @@ def _copy_size(source: int, target: int) -> None:
 def _run_behind_another(line: list[str], terminals: Sequence[int]) -> int:
     """Run the command with another terminal in the place of ours."""
     ours = 1 if 1 in terminals else 2
-    attributes = termios.tcgetattr(ours)
     # In the background this process would be stopped when it reads.
     typing = 0 in terminals and os.tcgetpgrp(0) == os.getpgrp()
     master, slave = os.openpty()
@@ -111,15 +110,23 @@ def _run_behind_another(line: list[str], terminals: Sequence[int]) -> int:
             os.execvp(line[0], line)
     os.close(slave)
     try:
-        with _signals_passed_on(pid, ours, master):
-            if typing:
-                tty.setraw(0, termios.TCSADRAIN)
+        with _signals_passed_on(pid, ours, master), _raw() if typing else contextlib.nullcontext():
             _copy(pid, master, ours, typing)
     finally:
-        if typing:
-            termios.tcsetattr(0, termios.TCSADRAIN, attributes)
         os.close(master)
     return _status(pid)
+
+
+@contextlib.contextmanager
+def _raw() -> Iterator[None]:
+    """Have each key come through as it is."""
+    attributes = termios.tcgetattr(0)
+    tty.setraw(0, termios.TCSADRAIN)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(termios.error):  # it was hung up
+            termios.tcsetattr(0, termios.TCSADRAIN, attributes)
 
 
 @contextlib.contextmanager
@@ -158,6 +165,9 @@ def _copy(pid: int, master: int, ours: int, typing: bool) -> None:
         ready = dict(events.poll())
         if ready.get(0, 0) & select.POLLIN:
             typed = os.read(0, CHUNK)
+            if not typed:
+                typing = False
+                events.unregister(0)
         if typed:
             with contextlib.suppress(BlockingIOError):
                 typed = typed[os.write(master, typed) :]
