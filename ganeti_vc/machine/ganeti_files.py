@@ -85,7 +85,8 @@ def unfinished_job(master: NodeId, finished: set[str]) -> str | None:
     `finished` has the names of files that need not be read; those of jobs that have ended are added.
     """
     for path in sorted((master.data_dir / "queue").glob("job-*")):
-        if path.name in finished:
+        # A power cut leaves files that Ganeti had not renamed yet: job-NUMBERxxxx.new.
+        if path.name in finished or not path.name.removeprefix("job-").isdecimal():
             continue
         text = files.read(path)  # None: it was archived meanwhile
         if text is not None and not is_finished(text):

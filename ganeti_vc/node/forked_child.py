@@ -31,7 +31,7 @@ def run(
 ) -> NoReturn:
     """Become the process `caller`, and run the program that it asks for. Ends this process.
 
-    The caller is told the pid, and at the end, unless it has asked for a daemon, the exit status.
+    The caller gets the pid. If the program is not a daemon, it also gets the exit status.
     """
     status = 1
     try:

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""What the verbs of gnt-vcluster do, a module each."""
+"""What the verbs of gnt-vcluster do: a module for each work, whose docstring begins with its verbs."""

@@ -34,7 +34,7 @@ class Saved:
 
 
 def check(snapshot: SnapshotId) -> ClusterConfig:
-    """Return the configuration of the cluster. Raises VclusterError when no snapshot of this name can be config."""
+    """Return the configuration of the cluster. Raises VclusterError when a snapshot of this name cannot be made."""
     cluster = snapshot.cluster
     config = config_files.load_present(cluster)
     snapshots.check_new(snapshot)

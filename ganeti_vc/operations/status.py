@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The state of clusters and nodes, from Ganeti's files and from systemd. No daemon is asked."""
+"""status and list: the state of clusters and nodes, from Ganeti's files and from systemd. No daemon is asked."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ DATA = f"{STATE}/default"
 SNAPSHOTS = f"{STATE}/.snapshots/default"
 SNAPSHOT = ("gnt-vcluster", "snapshot")
 #: How often `save` and `restore` are killed.
-KILLS = int(os.environ.get("KILLS", "3"))
+KILL_ROUNDS = int(os.environ.get("KILL_ROUNDS", "3"))
 #: Control groups that stand still, and what was noted of them.
 FROZEN = (
     "find /sys/fs/cgroup/ganeti.slice -name cgroup.freeze | xargs grep -l 1; ls /run/ganeti-vcluster/frozen 2>/dev/null"
@@ -157,7 +157,7 @@ def test_save_killed_at_any_moment(saved: Machine) -> None:
     whole = time.monotonic() - begin
     saved.run(*SNAPSHOT, "delete", "whole")
     frozen = 0
-    for number in range(KILLS):
+    for number in range(KILL_ROUNDS):
         at_random = number % 3 == 2
         seconds = random.uniform(0, whole if at_random else whole / 3)
         when = "true" if at_random else "[ -e /run/ganeti-vcluster/frozen ]"
@@ -173,7 +173,7 @@ def test_save_killed_at_any_moment(saved: Machine) -> None:
             saved.run(*SNAPSHOT, "save", "killed")
         assert saved.sh(f"diff -r {DATA}/node3/etc {SNAPSHOTS}/killed/cluster/node3/etc").stdout == ""
         saved.run(*SNAPSHOT, "delete", "killed")
-    assert frozen or KILLS < 6, "none was killed while it copied"
+    assert frozen or KILL_ROUNDS < 6, "none was killed while it copied"
     saved.sh(f"rm {DATA}/node2/ballast")
 
 
@@ -197,7 +197,7 @@ def test_restore_killed_at_any_moment(saved: Machine) -> None:
     saved.run(*SNAPSHOT, "restore", "clean")
     whole = time.monotonic() - begin
     moments = []
-    for number in range(KILLS):
+    for number in range(KILL_ROUNDS):
         saved.sh(f"echo {number} >{DATA}/node2/marker")
         if number % 2:
             when, seconds = f"[ -e {STATE}/.default.restore/journal.json ]", random.uniform(0, 0.6)
@@ -218,7 +218,7 @@ def test_restore_killed_at_any_moment(saved: Machine) -> None:
         assert instances(saved) == {"instance1": "running", "instance2": "running"}, moments[-1]
         saved.run(*SNAPSHOT, "delete", f"kept{number}")
     assert verify_errors(saved) == [], moments
-    assert any(left for _, left in moments) or KILLS < 6, moments
+    assert any(left for _, left in moments) or KILL_ROUNDS < 6, moments
 
 
 def test_a_reboot_in_the_middle_of_the_exchange(saved: Machine) -> None:

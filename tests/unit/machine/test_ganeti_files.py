@@ -64,6 +64,7 @@ def test_a_job_that_has_ended_is_read_once(node: NodeId) -> None:
     queue.mkdir()
     (queue / "job-1").write_text('{"ops": [{"status": "success"}]}')
     (queue / "job-2").write_text('{"ops": [{"status": "running"}]}')
+    (queue / "job-1dklc7r.new").write_text('{"ops": [{"status": "running"}]}')
     finished: set[str] = set()
     assert ganeti_files.unfinished_job(node, finished) == "2"
     assert finished == {"job-1"}
