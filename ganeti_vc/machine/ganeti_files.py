@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from ganeti_vc.base import files
 from ganeti_vc.model.daemons import DAEMONS, Runs
 from ganeti_vc.model.names import ClusterId, NodeId
-from ganeti_vc.node import mastership
+from ganeti_vc.node import mastership, untrusted
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Initialised:
 
 def ssconf(node: NodeId, name: str) -> str | None:
     """Return a value of Ganeti's static configuration on this node (ssconf.SimpleStore); None when there is none."""
-    text = mastership.read(node.data_dir / f"ssconf_{name}")
+    text = untrusted.read(node.data_dir / f"ssconf_{name}")
     return None if text is None else text.rstrip("\n")
 
 
@@ -44,7 +44,7 @@ def initialised(cluster: ClusterId) -> Initialised | None:
     pairs = (line.split() for line in (ssconf(master, "node_primary_ips") or "").splitlines())
     nodes = {pair[0]: pair[1] for pair in pairs if len(pair) == 2}
     try:
-        recorded = json.loads(mastership.read(master.data_dir / "config.data") or "")["cluster"]
+        recorded = json.loads(untrusted.read(master.data_dir / "config.data") or "")["cluster"]
         return Initialised(nodes, recorded["ndparams"].get("ssh_port"), recorded["master_netdev"])
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return Initialised(nodes, None)  # damaged, for example by a full disk: Ganeti will say so

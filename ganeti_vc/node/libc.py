@@ -30,9 +30,9 @@ def unshare(flags: int) -> None:
     _call("unshare", flags, what="unshare")
 
 
-def setns(fd: int, what: str) -> None:
-    """Enter a namespace. Raises OSError, with `what`."""
-    _call("setns", fd, 0, what=what)
+def setns(fd: int, what: str, kinds: int = 0) -> None:
+    """Enter the namespace of an open file, or those `kinds` (CLONE_NEW*) of a pidfd's process. Raises OSError, with `what`."""
+    _call("setns", fd, kinds, what=what)
 
 
 def mount(source: str, target: str, flags: int, kind: str = "", options: str = "") -> None:

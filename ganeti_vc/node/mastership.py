@@ -6,38 +6,18 @@ configuration is right: Ganeti raises its serial number with every change, and a
 equal, most nodes decide, as in Ganeti's vote (bootstrap.GatherMasterVotes). The time of a file decides nothing: clocks
 go back, and copies are young.
 
-Ganeti's users write these files, and root reads them: only regular files of a sensible size are read, and no links.
 Imported at each start of a master's daemon that another node disputes: the standard library only.
 """
 
 from __future__ import annotations
 
-import errno
 import json
 import os
-import stat
 from collections import Counter
 from collections.abc import Iterable
 
 from ganeti_vc.base.constants import REGISTRY_DIR
-
-#: Bytes. The configuration of 1000 nodes and 5000 instances takes 15 MiB.
-MAX_SIZE = 256 << 20
-
-
-def read(path: str | os.PathLike[str]) -> str | None:
-    """Return the text of a file that Ganeti's users may write; None when there is no such regular file."""
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError as err:
-        if err.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO):
-            return None
-        raise
-    with open(fd, encoding="utf-8", errors="surrogateescape") as stream:
-        status = os.fstat(fd)
-        if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_SIZE:
-            return None
-        return stream.read()
+from ganeti_vc.node.untrusted import read
 
 
 def of_cluster(rootdirs: Iterable[str]) -> str | None:

@@ -27,6 +27,7 @@ from collections.abc import Iterator
 
 from ganeti_vc.base.constants import LIB_DIR, MACHINE_DIR, REGISTRY_DIR
 from ganeti_vc.node import libc
+from ganeti_vc.node.untrusted import read
 
 #: Programs that a node sees replaced by tools/replaced/node-NAME, which says why. Each finds the machine's own program in
 #: MACHINE_DIR. That is a directory of ours, as the kernel unmounts what is mounted on a file that dpkg replaces.
@@ -80,14 +81,28 @@ def environment(node: str) -> dict[str, str]:
 
 
 def noded_pid(node: str) -> int:
-    """Return the pid of the node's noded, 0 when it does not run. Its control group proves that it is the process of the file."""
+    """Return the pid of the node's noded, 0 when it does not run."""
     with contextlib.suppress(OSError, ValueError):
-        with open(f"{rootdir_of(node)}/var/run/ganeti/ganeti-noded.pid") as stream:
-            pid = int(stream.read())
-        with open(f"/proc/{pid}/cgroup") as stream:
-            if stream.read().rstrip().endswith(f"/ganeti-noded@{node}.service"):
-                return pid
+        pid = int(read(f"{rootdir_of(node)}/var/run/ganeti/ganeti-noded.pid") or "")
+        if _is_noded(pid, node):
+            return pid
     return 0
+
+
+def _is_noded(pid: int, node: str) -> bool:
+    """Tell whether a process is in the control group of the node's noded. Ganeti's users may write any pid into its file.
+
+    The whole path counts: a user's own systemd can make groups whose path ends in the same way. Raises OSError.
+    """
+    words = f"ganeti-vnode-{node}".split("-")  # a slice with a '-' in its name is nested (systemd.slice(5))
+    slices = "/".join(f"{'-'.join(words[:count])}.slice" for count in range(1, len(words) + 1))
+    root = _control_group(1).removesuffix("/init.scope")  # of the machine's systemd
+    return _control_group(pid) == f"{root}/{slices}/ganeti-noded@{node}.service"
+
+
+def _control_group(pid: int) -> str:
+    with open(f"/proc/{pid}/cgroup") as stream:
+        return next((line[3:].rstrip("\n") for line in stream if line.startswith("0::")), "")
 
 
 def is_on(node: str) -> bool:
@@ -126,7 +141,7 @@ def enter(node: str) -> None:
     except FileNotFoundError:  # it was removed: people stand in directories of clusters that are made again
         here = "/"
     pid = noded_pid(node)
-    if not pid or not _join(pid):
+    if not pid or not _join(pid, node):
         make(node)
     try:
         os.chdir(here)
@@ -149,14 +164,20 @@ def leave() -> None:
             os.chdir(os.environ.get("PWD", "/"))
 
 
-def _join(pid: int) -> bool:
-    """Enter the namespaces of a process. Return False when it has ended."""
+def _join(pid: int, node: str = "") -> bool:
+    """Enter the namespaces of a process. Return False when it has ended, or is not noded of that node any more."""
     try:
-        fds = [os.open(f"/proc/{pid}/ns/{name}", os.O_RDONLY | os.O_CLOEXEC) for name in ("uts", "mnt")]
-    except FileNotFoundError:
+        fd = os.pidfd_open(pid)
+    except ProcessLookupError:
         return False
-    for fd in fds:
-        libc.setns(fd, f"namespace of process {pid}")
+    try:
+        # Now the pid cannot become another process's.
+        if node and not _is_noded(pid, node):
+            return False
+        libc.setns(fd, f"namespaces of process {pid}", libc.CLONE_NEWUTS | libc.CLONE_NEWNS)
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    finally:
         os.close(fd)
     _drop_boot()
     return True
@@ -216,7 +237,7 @@ def renew(node: str) -> None:
     This process moves to that view. Raises OSError.
     """
     pid = noded_pid(node)
-    if not pid or os.path.samefile(f"/proc/{pid}/ns/mnt", "/proc/1/ns/mnt") or not _join(pid):
+    if not pid or os.path.samefile(f"/proc/{pid}/ns/mnt", "/proc/1/ns/mnt") or not _join(pid, node):
         return
     for name, program in REPLACED.items():
         for place in (program, f"{MACHINE_DIR}/{name}"):

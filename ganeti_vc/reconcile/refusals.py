@@ -51,7 +51,7 @@ def hosts_file(config: ClusterConfig, state: MachineState) -> Iterator[VclusterE
 
 
 def recorded_otherwise(config: ClusterConfig, state: MachineState) -> Iterator[ConfigError]:
-    """Refuse changes of what Ganeti has recorded: the daemons would keep the old values, and not reach each other any more."""
+    """Refuse changes of what Ganeti has recorded: the daemons would keep the old values and not reach each other."""
     recorded = state.initialised.get(config.id)
     if recorded is None:
         return

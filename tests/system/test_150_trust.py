@@ -113,6 +113,25 @@ def test_the_ssh_server_holds_out_against_a_flood(cluster: Machine) -> None:
     cluster.sh("systemctl stop flood")
 
 
+def test_a_users_own_unit_is_not_noded(cluster: Machine) -> None:
+    """A user's systemd can have a unit of that name, and Ganeti's users can write its pid into the file."""
+    user = "setpriv --reuid=mallory --regid=mallory --init-groups env XDG_RUNTIME_DIR=/run/user/$(id -u mallory)"
+    cluster.sh("systemd-run -q --wait loginctl enable-linger mallory")
+    cluster.wait_for(f"{user} systemd-run -q --user --unit=ganeti-noded@node2.service sleep 5555")
+    cluster.wait_for("pgrep -u mallory -x sleep")
+    file = f"{DATA}/node2/var/run/ganeti/ganeti-noded.pid"
+    cluster.sh(f"cp -a {file} /root/pid && pgrep -u mallory -x sleep >{file}")
+    assert (
+        cluster.run("python3", "-c", "from ganeti_vc.node import view; print(view.noded_pid('node2'))").stdout == "0\n"
+    )
+    cluster.sh(f"rm {file} && mkfifo {file} && timeout 10 gnt-vcluster exec node2 -- hostname | grep -x node2")
+    cluster.sh(f"rm {file} && cp -a /root/pid {file} && pkill -u mallory -x sleep; "
+               "systemd-run -q --wait loginctl disable-linger mallory")  # fmt: skip
+    assert (
+        cluster.run("python3", "-c", "from ganeti_vc.node import view; print(view.noded_pid('node2'))").stdout != "0\n"
+    )
+
+
 def test_sessions_outlive_the_ssh_server_and_end_with_the_cluster(cluster: Machine) -> None:
     unit = "ganeti-vcluster-sshd@default"
     pid = f"systemctl show -P MainPID {unit}"
