@@ -139,10 +139,10 @@ print(first.decode(), data.decode(), there, process.wait())
 
 def test_who_says_ready_and_ends_waits_for_systemd(cluster: Machine) -> None:
     cluster.put("/run/slow.py", SLOW_SYSTEMD)
-    pid = show(cluster, "ganeti-confd@node2.service", "MainPID")
+    pid = show(cluster, "ganeti-mond@node2.service", "MainPID")
     rootdir = cluster.sh("readlink /run/ganeti-vcluster/nodes/node2").stdout.strip()
     done = cluster.sh(f"GANETI_ROOTDIR={rootdir} python3 /run/slow.py "
-                      f"/usr/lib/ganeti-vcluster/launch --wait {pid} ganeti-confd -f -b 192.0.2.11")  # fmt: skip
+                      f"/usr/lib/ganeti-vcluster/launch --wait {pid} ganeti-mond -f -b 192.0.2.11")  # fmt: skip
     assert done.stdout.split() == ["READY=1", "BARRIER=1", "True", "0"]
 
 
