@@ -172,7 +172,9 @@ def test_data_on_a_file_system_of_their_own_are_purged(machine: Machine) -> None
     machine.run("gnt-vcluster", "up", "--nodes", "2")
     machine.sh("apt-get purge -y ganeti-vcluster")
     assert machine.sh("ls -A /var/lib/ganeti-vcluster").stdout == ""
-    machine.sh("umount /var/lib/ganeti-vcluster && rmdir /var/lib/ganeti-vcluster")
+    machine.sh(
+        "umount /var/lib/ganeti-vcluster && rm -f /var/lib/ganeti-vcluster/.lock && rmdir /var/lib/ganeti-vcluster"
+    )
     assert difference(FINGERPRINTS[machine.release], fingerprint(machine)) == []
     machine.sh("apt-get install -y /root/ganeti-vcluster_*.deb")
 

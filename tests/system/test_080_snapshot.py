@@ -79,7 +79,7 @@ def test_a_running_cluster_is_saved_and_brought_back(saved: Machine) -> None:
     assert verify_errors(saved) == []
     assert (
         saved.sh(
-            f"test ! -e {DATA}/node2/stray && ! grep remark /etc/ganeti-vcluster/default.conf; ls -A {STATE}"
+            f"test ! -e {DATA}/node2/stray && ! grep remark /etc/ganeti-vcluster/default.conf; ls -A -I .lock {STATE}"
         ).stdout
         == ".snapshots\ndefault\n"
     )
@@ -114,7 +114,7 @@ def test_what_is_refused(saved: Machine) -> None:
     saved.sh(f"""sed -i 's/"ganeti": "3/"ganeti": "2/' {SNAPSHOTS}/clean/about.json""")
     assert "Ganeti 2." in refused(saved, *SNAPSHOT, "restore", "clean")
     saved.sh(f"""sed -i 's/"ganeti": "2/"ganeti": "3/' {SNAPSHOTS}/clean/about.json""")
-    assert names(saved) == ["clean"] and saved.sh(f"ls -A {STATE}").stdout == ".snapshots\ndefault\n"
+    assert names(saved) == ["clean"] and saved.sh(f"ls -A -I .lock {STATE}").stdout == ".snapshots\ndefault\n"
 
 
 def test_jobs(saved: Machine) -> None:
@@ -213,7 +213,9 @@ def test_restore_killed_at_any_moment(saved: Machine) -> None:
             assert "already" in again.stderr and not left, (moments[-1], again.stderr)
         marker = f"{SNAPSHOTS}/kept{number}/cluster/node2/marker"
         assert saved.get(marker) == f"{number}\n", moments[-1]
-        assert saved.sh(f"ls -A {STATE}; ls {DATA}/node2/marker", check=False).stdout == ".snapshots\ndefault\n"
+        assert (
+            saved.sh(f"ls -A -I .lock {STATE}; ls {DATA}/node2/marker", check=False).stdout == ".snapshots\ndefault\n"
+        )
         assert still(saved) == ""
         assert instances(saved) == {"instance1": "running", "instance2": "running"}, moments[-1]
         saved.run(*SNAPSHOT, "delete", f"kept{number}")
@@ -228,7 +230,7 @@ def test_a_reboot_in_the_middle_of_the_exchange(saved: Machine) -> None:
     saved.sh(f"mkdir -p {place}/old {place}/new && cp -a {SNAPSHOTS}/clean/cluster* {place}/new/ &&"
              f' echo \'{{"snapshot": "clean", "keep": ""}}\' >{place}/journal.json && mv {DATA} {place}/old/cluster')  # fmt: skip
     saved.run("systemctl", "restart", "ganeti-vcluster")
-    assert saved.sh(f"ls -A {STATE}").stdout == ".snapshots\ndefault\n"
+    assert saved.sh(f"ls -A -I .lock {STATE}").stdout == ".snapshots\ndefault\n"
     saved.run("gnt-vcluster", "start")
     assert instances(saved) == {"instance1": "running", "instance2": "running"} and verify_errors(saved) == []
 
@@ -281,7 +283,7 @@ def test_nodes_with_disks(saved: Machine, untouched: str) -> None:
 
 
 RUN = ("gnt-vcluster", "run", "--from", "clean")
-LEFT = f"ls -A {STATE}; ls /etc/ganeti-vcluster; pgrep -af 'sleep 100[0]|ganeti-noded'"
+LEFT = f"ls -A -I .lock {STATE}; ls /etc/ganeti-vcluster; pgrep -af 'sleep 100[0]|ganeti-noded'"
 
 
 def test_a_cluster_for_one_command(saved: Machine, untouched: str) -> None:
@@ -356,7 +358,7 @@ def test_the_next_run_cleans_what_a_killed_one_left(saved: Machine, untouched: s
     done = saved.run("gnt-vcluster", "run", "--nodes", "1", "true")
     assert "removing default" in done.stderr
     assert difference(untouched, fingerprint(saved)) == []
-    assert saved.sh(f"ls -A {STATE}").stdout == ".snapshots\n"
+    assert saved.sh(f"ls -A -I .lock {STATE}").stdout == ".snapshots\n"
 
 
 def test_what_is_asked_for_by_its_name_is_not_cleaned(saved: Machine) -> None:
