@@ -26,6 +26,8 @@ DIRECTORIES = (
     "var/lock",
     "var/lib/ganeti",
     "var/log/ganeti",
+    # Of providers of external storage. Ganeti's ensure-dirs does not make it, and Ganeti wants it (storage/extstorage.py).
+    "var/log/ganeti/extstorage",
     "var/run/ganeti",
 )
 

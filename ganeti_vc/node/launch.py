@@ -192,21 +192,15 @@ def launch(argv: Sequence[str]) -> int:
 
 
 def onetime_args(daemon: str, rootdir: str) -> list[str]:
-    """Take the arguments that are meant for this start only (tools/nodes/daemon-util), if root has written some.
+    """Return the arguments that are meant for the start that Ganeti has just asked for (tools/nodes/daemon-util).
 
-    The file is removed as it is read, so that an automatic restart never sees them. Ends the program when the file is
-    not root's: the directory is open to Ganeti's users, and only root may give arguments to root's daemons.
+    The file is in the node directory itself, where only root writes, and is gone when that start has ended.
     """
-    path = f"{rootdir}/var/run/ganeti/{daemon}.onetime"
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        with open(f"{rootdir}/.onetime-{daemon}") as stream:
+            return stream.read().splitlines()
     except FileNotFoundError:
         return []
-    with open(fd) as stream:
-        os.unlink(path)
-        if os.fstat(fd).st_uid != 0:
-            sys.exit(f"{path} does not belong to root")
-        return stream.read().splitlines()
 
 
 def main(argv: Sequence[str]) -> int:

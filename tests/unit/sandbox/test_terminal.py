@@ -101,8 +101,8 @@ TALK = """
 import os, signal, sys, time
 signal.signal(signal.SIGWINCH, lambda *_: print("size", os.get_terminal_size(), flush=True))
 print("size", os.get_terminal_size(), flush=True)
-print("got", input(), flush=True)
 try:
+    print("got", input(), flush=True)
     time.sleep(60)
 except KeyboardInterrupt:
     print("x" * 200000 + "interrupted", flush=True)
