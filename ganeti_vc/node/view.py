@@ -58,6 +58,10 @@ DIRECTORIES = (
     ("proc/meminfo", "/proc/meminfo"),
     ("proc/cpuinfo", "/proc/cpuinfo"),
 )
+#: Where a node sees the machine's own /etc/ganeti. OS definitions of packages keep their settings there.
+MACHINE_ETC = f"{MACHINE_DIR}/etc-ganeti"
+#: What Ganeti itself reads in /etc/ganeti (pathutils.py): the machine's would be that of another cluster.
+CLUSTERS_OWN = ("file-storage-paths", "hooks", "lib", "restricted-commands", "scripts", "share", "vnc-cluster-password")
 #: With more nodes than this, only exports of master candidates are redirected, as each takes a mount.
 MANY_NODES = 64
 
@@ -206,6 +210,8 @@ def _make(node: str, rootdir: str) -> None:
     _drop_boot()
     for other in _others(rootdir):
         _bind(f"{rootdir}/var/lib/.elsewhere", f"{other}/var/lib/ganeti")
+    os.makedirs(MACHINE_ETC, exist_ok=True)
+    _bind("/etc/ganeti", MACHINE_ETC)
     for name, target in DIRECTORIES:
         source = f"{rootdir}/{name}"
         if os.path.exists(source) and os.path.exists(target):
@@ -258,6 +264,19 @@ def _prepare(rootdir: str) -> None:
         # Ganeti's own links to its version, which `gnt-node add` makes on some nodes only.
         if not os.path.exists(f"{rootdir}/etc/ganeti/{name}"):
             _link(os.readlink(f"/etc/ganeti/{name}"), f"{rootdir}/etc/ganeti/{name}")
+    _link_settings("/etc/ganeti", f"{rootdir}/etc/ganeti")
+
+
+def _link_settings(machine: str, own: str) -> None:
+    """Link what the machine has in its /etc/ganeti, and the node has not; remove links to what is gone."""
+    there = set(os.listdir(machine)).difference(CLUSTERS_OWN)
+    for name in os.listdir(own):
+        path = f"{own}/{name}"
+        if os.path.islink(path) and os.readlink(path) == f"{MACHINE_ETC}/{name}" and name not in there:
+            os.unlink(path)
+    for name in there:
+        if not os.path.lexists(f"{own}/{name}"):
+            os.symlink(f"{MACHINE_ETC}/{name}", f"{own}/{name}")
 
 
 def _link(target: str, path: str) -> None:

@@ -222,6 +222,64 @@ def test_log_rotation_reaches_the_daemon(cluster: Machine) -> None:
     cluster.wait_for(f"gnt-vcluster exec master -- gnt-node list >/dev/null; test -s {log}")
 
 
+#: As Debian's ganeti-instance-debootstrap has it: the OS definition's lists are links to /etc/ganeti.
+PACKAGED_OS = """
+def=/usr/share/ganeti/os/packaged etc=/etc/ganeti/instance-packaged
+cp -r /usr/share/ganeti/os/dummy-variants $def && mkdir -p $etc/variants
+mv $def/variants.list $etc/ && ln -s $etc/variants.list $def/variants.list && touch $etc/variants/default.conf
+ln -s /root /etc/ganeti/scripts
+"""
+
+
+def test_an_os_definition_of_a_package_keeps_its_settings(cluster: Machine) -> None:
+    cluster.sh(PACKAGED_OS)
+    cluster.run("gnt-vcluster", "restart")
+    variants = {line.split()[0] for line in on_master(cluster, "gnt-os", "list", "--no-headers").splitlines()}
+    assert {
+        f"packaged+{name}" for name in cluster.get("/etc/ganeti/instance-packaged/variants.list").split()
+    } <= variants
+    assert (
+        on(cluster, "node2", "sh", "-c", "ls -L /usr/share/ganeti/os/packaged /etc/ganeti").count("variants.list") == 1
+    )
+    assert "scripts" not in on(cluster, "node2", "ls", "/etc/ganeti"), "what belongs to the machine's own cluster"
+    cluster.sh("rm -r /usr/share/ganeti/os/packaged /etc/ganeti/instance-packaged /etc/ganeti/scripts")
+    cluster.run("gnt-vcluster", "restart")
+    assert "instance-packaged" not in on(cluster, "node2", "ls", "/etc/ganeti")
+
+
+#: An external storage provider that keeps its disks in files of the node.
+PROVIDER = r"""
+dir=/usr/share/ganeti/extstorage/tiny && mkdir -p $dir && cd $dir
+printf 'name
+' >parameters.list
+printf '#!/bin/sh
+' | tee verify setinfo detach grow >/dev/null
+printf '#!/bin/sh
+mkdir -p /srv/tiny && truncate -s "${VOL_SIZE}M" "/srv/tiny/$VOL_NAME"
+' >create
+printf '#!/bin/sh
+rm -f "/srv/tiny/$VOL_NAME"
+' >remove
+printf '#!/bin/sh
+echo "/srv/tiny/$VOL_NAME"
+' >attach
+chmod 755 verify setinfo detach grow create remove attach
+"""
+
+
+def test_a_provider_of_external_storage(cluster: Machine) -> None:
+    cluster.sh(PROVIDER)
+    on_master(cluster, "gnt-cluster", "modify", "--enabled-disk-templates=diskless,file,sharedfile,ext",
+              "--ipolicy-disk-templates=diskless,file,sharedfile,ext")  # fmt: skip
+    on_master(cluster, "gnt-storage", "diagnose")
+    add = ("gnt-instance", "add", "-t", "ext", "--disk=0:size=64,provider=tiny", "-o", "dummy", "--no-start", "--no-install",
+           "--no-nics", "--no-name-check", "--no-ip-check", "-n", "node2", "ext1")  # fmt: skip
+    done = on_master(cluster, *add, check=False)
+    assert "log directory" not in done and "Failure" not in done, done
+    assert on(cluster, "node2", "sh", "-c", "ls /srv/tiny /var/log/ganeti/extstorage").count("\n") > 2
+    on_master(cluster, "gnt-instance", "remove", "-f", "ext1")
+
+
 def test_cluster_destroy_and_init_by_hand(cluster: Machine) -> None:
     for node in ("node3", "node2"):
         on_master(cluster, "gnt-node", "remove", node)

@@ -70,3 +70,18 @@ def test_a_link_is_replaced_only_when_it_differs(tmp_path: Path) -> None:
     assert (os.readlink(link), link.lstat().st_ino) == ("a", inode)
     view._link("b", str(link))
     assert os.readlink(link) == "b"
+
+
+def test_settings_of_packages_show_through(tmp_path: Path) -> None:
+    machine, own = tmp_path / "machine", tmp_path / "own"
+    for path in (machine / "instance-debootstrap", machine / "hooks", machine / "scripts", own / "instance-mine"):
+        path.mkdir(parents=True)
+    (machine / "instance-mine").touch()
+    for _ in range(2):
+        view._link_settings(str(machine), str(own))
+        assert sorted(os.listdir(own)) == ["instance-debootstrap", "instance-mine"]
+    assert os.readlink(own / "instance-debootstrap") == f"{view.MACHINE_ETC}/instance-debootstrap"
+    assert (own / "instance-mine").is_dir(), "the node's own counts"
+    (machine / "instance-debootstrap").rmdir()
+    view._link_settings(str(machine), str(own))
+    assert os.listdir(own) == ["instance-mine"]
