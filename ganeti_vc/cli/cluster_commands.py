@@ -89,22 +89,28 @@ def do_status(args: argparse.Namespace) -> int:
     """Show the nodes of a cluster. Exit status 1 if something is missing."""
     cluster = lookup.default_cluster(args.cluster)
     live = not args.json and sys.stdout.isatty()
-    shown: list[status.NodeStatus] = []
+    shown: tuple[list[status.NodeStatus], list[str]] | None = None
     with connect() as systemd:
         while True:
             config = config_files.load_present(cluster)
             nodes = status.node_statuses(config, systemd)
+            steps = status.to_mend(config, nodes)
             # Memory changes all the time. Only a screen, which is drawn again, follows it.
-            if live or [replace(node, memory=0) for node in nodes] != shown:
-                shown = [replace(node, memory=0) for node in nodes]
-                _show_status(config, nodes, args, clear=args.watch and live)
+            seen = ([replace(node, memory=0) for node in nodes], steps)
+            if live or seen != shown:
+                shown = seen
+                _show_status(config, nodes, steps, args, clear=args.watch and live)
             if not args.watch:
-                return 0 if status.cluster_state(nodes) == "running" else 1
+                return 0 if status.cluster_state(nodes, steps) == "running" else 1
             systemd.wait_for_change()
 
 
 def _show_status(
-    config: ClusterConfig, nodes: Sequence[status.NodeStatus], args: argparse.Namespace, clear: bool
+    config: ClusterConfig,
+    nodes: Sequence[status.NodeStatus],
+    steps: Sequence[str],
+    args: argparse.Namespace,
+    clear: bool,
 ) -> None:
     if clear:
         print("\033[H\033[J", end="")
@@ -115,13 +121,16 @@ def _show_status(
                 "cluster": config.id.name,
                 "name": config.name,
                 "master": master,
-                "state": status.cluster_state(nodes),
+                "state": status.cluster_state(nodes, steps),
+                "up_would": steps,
                 "nodes": [asdict(node) for node in nodes],
             }
         )
     else:
         output.print_listing(status.NODE_FIELDS, [node.row() for node in nodes], args)
     sys.stdout.flush()
+    if steps and not args.json:
+        print(status.unmended(config.id, steps), file=sys.stderr)
 
 
 def do_list(args: argparse.Namespace) -> int:

@@ -11,8 +11,9 @@ from ganeti_vc.machine import cgroups, config_files, ganeti_files, network
 from ganeti_vc.machine.systemd import Systemd
 from ganeti_vc.model.config import ClusterConfig
 from ganeti_vc.model.daemons import DAEMONS
-from ganeti_vc.model.names import NodeId
+from ganeti_vc.model.names import ClusterId, NodeId
 from ganeti_vc.operations.lookup import undeclared
+from ganeti_vc.reconcile import observe, plan
 
 NODE_FIELDS = {
     "node": "Node",
@@ -104,10 +105,35 @@ def node_statuses(config: ClusterConfig, systemd: Systemd, memory: bool = True) 
     return statuses
 
 
-def cluster_state(nodes: Sequence[NodeStatus]) -> str:
-    """Return the state that all nodes have; "degraded" if they differ, or if some are not in the Ganeti cluster."""
+def to_mend(config: ClusterConfig, nodes: Sequence[NodeStatus]) -> list[str]:
+    """Return what `up` would mend around the nodes of a cluster that runs: network, names, ssh; a line each."""
+    if all(node.state == "stopped" for node in nodes):
+        return []
+    try:
+        state = observe.observe({config.id: config}, lasting=False)
+    except VclusterError as err:
+        return [str(err)]
+    return [str(step) for step in plan.surroundings(config, state)]
+
+
+def mending(cluster: ClusterId, steps: Sequence[str]) -> str:
+    """Return the remedy for what is missing around the nodes, with the steps that it would do."""
+    more = f", and {len(steps) - 1} more" if len(steps) > 1 else ""
+    return f"gnt-vcluster up {cluster.name}, which would {steps[0]}{more}" if steps else ""
+
+
+def unmended(cluster: ClusterId, steps: Sequence[str]) -> str:
+    """Return the line that says that something is missing around the nodes, and the remedy."""
+    return f"cluster {cluster.name}: network, names or ssh: something is missing ({mending(cluster, steps)})"
+
+
+def cluster_state(nodes: Sequence[NodeStatus], steps: Sequence[str]) -> str:
+    """Return the state that all nodes have.
+
+    "degraded" if they differ, if some are not in the Ganeti cluster, or if there is something to mend around them.
+    """
     states, joined = {node.state for node in nodes}, {node.role != "none" for node in nodes}
-    return states.pop() if len(states) == 1 and len(joined) == 1 else "degraded"
+    return states.pop() if len(states) == 1 and len(joined) == 1 and not steps else "degraded"
 
 
 def cluster_rows(systemd: Systemd) -> list[dict[str, object]]:
@@ -122,13 +148,18 @@ def cluster_rows(systemd: Systemd) -> list[dict[str, object]]:
             row |= {"state": "invalid", "error": str(err)}
         else:
             master = ganeti_files.master_of(node.id for node in config.nodes)
+            nodes = node_statuses(config, systemd, memory=False)
+            steps = to_mend(config, nodes)
             row |= {
                 "name": config.name,
                 "nodes": len(config.nodes),
                 "network": str(config.network),
                 "master": master.name if master else None,
-                "state": cluster_state(node_statuses(config, systemd, memory=False)),
+                "state": cluster_state(nodes, steps),
+                "up_would": steps,
             }
+            if steps:
+                row["error"] = unmended(cluster, steps)
         rows.append(row)
     rows += [{**nothing, "cluster": name, "state": "invalid", "error": str(err)}
              for name, err in config_files.misnamed().items()]  # fmt: skip

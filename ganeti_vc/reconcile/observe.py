@@ -28,7 +28,7 @@ from ganeti_vc.reconcile.state import Ledger, MachineState
 log = logging.getLogger(__name__)
 
 
-def _links(configs: Mapping[ClusterId, ClusterConfig]) -> dict[Path, str]:
+def _links(configs: Mapping[ClusterId, ClusterConfig], lasting: bool) -> dict[Path, str]:
     paths = [
         names.LINK_DIR / "multi-user.target.wants" / names.ALL_TARGET,
         *names.LINK_DIR.glob(f"{names.ALL_TARGET}.wants/*"),
@@ -37,7 +37,7 @@ def _links(configs: Mapping[ClusterId, ClusterConfig]) -> dict[Path, str]:
         *names.REGISTRY_DIR.glob("*"),
         *names.ADDRESSES_DIR.glob("*"),
         *names.MOND_DIR.glob("*"),
-        *(path for config in configs.values() for path in node_directory.links(config)),
+        *(path for config in configs.values() if lasting for path in node_directory.links(config)),
     ]
     return {path: os.readlink(path) for path in paths if path.is_symlink()}
 
@@ -72,8 +72,12 @@ def _contents(paths: Iterable[Path]) -> dict[Path, tuple[str, int]]:
     return contents
 
 
-def observe(configs: Mapping[ClusterId, ClusterConfig]) -> MachineState:
-    """Return what is there of, or in the way of, these clusters and any others that left a trace."""
+def observe(configs: Mapping[ClusterId, ClusterConfig], lasting: bool = True) -> MachineState:
+    """Return what is there of, or in the way of, these clusters and any others that left a trace.
+
+    Without `lasting`, the clusters' directories are left out: they are most of the work, and `plan.surroundings` does not
+    need them.
+    """
     ledgers, damaged = _ledgers()
     host_keys = ssh.host_keys() if configs else ()
     paths = [
@@ -82,7 +86,8 @@ def observe(configs: Mapping[ClusterId, ClusterConfig]) -> MachineState:
         *ssh.SSH_RUN_DIR.glob("*/*"),
     ]
     for config in configs.values():
-        paths += node_directory.files(config)
+        if lasting:
+            paths += node_directory.files(config)
         paths += (path for node in config.nodes for path in node_directory.hardware_paths(node.id))
         paths.append(ssh.known_hosts(config.id))
     return MachineState(
@@ -91,9 +96,13 @@ def observe(configs: Mapping[ClusterId, ClusterConfig]) -> MachineState:
         ledgers=ledgers,
         damaged_ledgers=damaged,
         files=_contents(paths),
-        links=_links(configs),
+        links=_links(configs, lasting),
         directories=frozenset(
-            path for config in configs.values() for path in node_directory.directories(config) if path.is_dir()
+            path
+            for config in configs.values()
+            if lasting
+            for path in node_directory.directories(config)
+            if path.is_dir()
         ),
         keys=frozenset(
             cluster
@@ -108,5 +117,7 @@ def observe(configs: Mapping[ClusterId, ClusterConfig]) -> MachineState:
         user_namespace=Path("/proc/self/uid_map").read_text().split() != ["0", "0", "4294967295"],
         disks=node_disk.observe(),
         volumes=node_volumes.observe(),
-        initialised={cluster: recorded for cluster in configs if (recorded := ganeti_files.initialised(cluster))},
+        initialised={
+            cluster: recorded for cluster in configs if lasting and (recorded := ganeti_files.initialised(cluster))
+        },
     )

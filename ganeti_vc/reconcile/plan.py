@@ -160,6 +160,11 @@ def runtime(config: ClusterConfig, state: MachineState) -> list[Step]:
     Raises ConfigError when this machine cannot have it.
     """
     check_host(config, state)
+    return surroundings(config, state)
+
+
+def surroundings(config: ClusterConfig, state: MachineState) -> list[Step]:
+    """Plan as `runtime` does, for a machine that has been checked."""
     steps = _network(config, state)
     if hosts.with_block(state.hosts, config.id, config.hosts) != state.hosts:
         steps.append(SetHosts(config.id, config.hosts))

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ganeti_vc.base.errors import VclusterError
@@ -16,7 +16,8 @@ from ganeti_vc.model.config import ClusterConfig
 from ganeti_vc.model.feature import Feature
 from ganeti_vc.model.names import ClusterId
 from ganeti_vc.operations.doctor import features, stocks
-from ganeti_vc.reconcile import observe, refusals
+from ganeti_vc.operations.status import mending
+from ganeti_vc.reconcile import observe, plan, refusals
 
 FIELDS = {
     "what": "What",
@@ -158,23 +159,37 @@ def _running(config: ClusterConfig, active: Collection[str], instances: int, ver
     return replace(Size.of(config, instances, version), nodes=count("noded"), pool=count("confd"), monds=count("mond"))
 
 
-def _clusters(good: Mapping[ClusterId, ClusterConfig], bad: Mapping[ClusterId, VclusterError]) -> list[Feature]:
-    """Tell for each cluster whether its names, addresses, devices and ports are free."""
+def _clusters(
+    good: Mapping[ClusterId, ClusterConfig], bad: Mapping[ClusterId, VclusterError], active: Collection[str]
+) -> Iterator[Feature]:
+    """Tell for each cluster whether this machine can have it; of one that runs, whether something is missing around it."""
     refused = dict(bad)
     try:
         observed = observe.observe(good)
     except VclusterError:
-        return []  # an ssh host key is missing; another row says so
+        return  # an ssh host key is missing; another row says so
     for cluster, config in good.items():
         try:
             refusals.check_host(config, observed)
         except VclusterError as err:
             refused[cluster] = err
-    return [
-        Feature(f"cluster-{cluster.name}", f"cluster: {cluster.name}", cluster not in refused,
-                str(refused.get(cluster, "")), words=("refused", "possible"))
-        for cluster in sorted({*good, *bad})
-    ]  # fmt: skip
+    for cluster in sorted({*good, *bad}):
+        yield Feature(
+            f"cluster-{cluster.name}",
+            f"cluster: {cluster.name}",
+            cluster not in refused,
+            str(refused.get(cluster, "")),
+            words=("refused", "possible"),
+        )
+        if cluster not in refused and any(node.id.service("noded") in active for node in good[cluster].nodes):
+            steps = [str(step) for step in plan.surroundings(good[cluster], observed)]
+            yield Feature(
+                f"surroundings-{cluster.name}",
+                f"cluster: {cluster.name}: network, names, ssh",
+                not steps,
+                mending(cluster, steps),
+                words=("something is missing", "there"),
+            )
 
 
 def examine(systemd: Systemd, nodes: int | None, instances: int | None) -> Report:
@@ -212,5 +227,5 @@ def examine(systemd: Systemd, nodes: int | None, instances: int | None) -> Repor
         sum(size.nodes for size in wanted),
         sum(size.instances for size in wanted),
         rows(wanted),
-        [*features.read(configs), *_clusters(good, bad)],
+        [*features.read(configs), *_clusters(good, bad, active)],
     )
