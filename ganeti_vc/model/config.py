@@ -235,6 +235,7 @@ def _interpret(cluster: ClusterId, raw: Mapping[str, Any], reporter: _Reporter) 
         seeding=SeedingConfig.from_section(raw["seeding"]),
     )
     _check_unique(config, reporter)
+    _check_ssh_port(config, reporter)
     _check_volume_groups(config, reporter)
     return config
 
@@ -349,6 +350,14 @@ def _check_unique(config: ClusterConfig, reporter: _Reporter) -> None:
         raise reporter.error(
             "cluster", "name", f"{config.name} is also the name of a node or an instance", "choose another name"
         )
+
+
+def _check_ssh_port(config: ClusterConfig, reporter: _Reporter) -> None:
+    """Refuse a port on which a daemon listens on the same addresses."""
+    for daemon in DAEMONS:
+        if daemon.port == config.ssh_port:
+            what = f"{config.ssh_port} is the port of ganeti-{daemon.name}"
+            raise reporter.error("cluster", "ssh_port", what, "give another port")
 
 
 def _check_volume_groups(config: ClusterConfig, reporter: _Reporter) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+import shlex
 from collections.abc import Callable
 
 from configobj.validate import ValidateError, Validator
@@ -16,6 +17,13 @@ from ganeti_vc.model.addresses import NO_NODES
 SMALLEST_DISK = 64
 
 
+#: Seconds. Runs of the watcher that follow each other more closely overlap; systemd ignores numbers that are too large.
+SHORTEST_INTERVAL = 5
+LONGEST_INTERVAL = 365 * 86400
+
+
+_SYSTEMD_PART = re.compile(r"([0-9]+) ?([a-z]*)")
+_SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 _SYSTEMD_SPAN = re.compile(r"([0-9]+ ?(s|sec|min|m|h|hr|d)? ?)+")
 
 
@@ -27,6 +35,10 @@ _TAG = re.compile(r"[\w.+*/:@-]{1,128}", re.ASCII)
 
 
 _GROUP = re.compile(r"[A-Za-z0-9_+.][A-Za-z0-9_+.-]{0,126}")
+
+
+#: -b ADDRESS or -p PORT of a daemon, perhaps behind other letters.
+_OUR_OPTION = re.compile(r"-[a-zA-Z?]*[bp]")
 
 
 _DEVICE = re.compile(r"[A-Za-z0-9_.-]*")
@@ -125,6 +137,11 @@ def _check_group(value: object) -> str:
 def _check_interval(value: object) -> str:
     if not isinstance(value, str) or not _SYSTEMD_SPAN.fullmatch(value.strip()):
         raise ValidateError(f"{value!r} is not a time span: write for example 30s, 5min or 1h")
+    # Python reads numbers of up to some thousand digits only, and the limit has nine.
+    numbers = [(int(number[-12:]), unit) for number, unit in _SYSTEMD_PART.findall(value)]
+    seconds = sum(number * _SECONDS[unit[:1]] for number, unit in numbers)
+    if not SHORTEST_INTERVAL <= seconds <= LONGEST_INTERVAL or max(map(len, re.findall("[0-9]+", value))) > 12:
+        raise ValidateError(f"{value!r} is not between {SHORTEST_INTERVAL}s and {LONGEST_INTERVAL // 86400}d")
     return value.strip()
 
 
@@ -132,6 +149,27 @@ def _check_text(value: object) -> str:
     text = _text(value)
     if "'" in text or "\n" in text:
         raise ValidateError("must not hold a quote (') or a line break")
+    return text
+
+
+def _check_shell(value: object) -> str:
+    text = _check_text(value)
+    try:
+        shlex.split(text)
+    except ValueError as err:
+        raise ValidateError(f"{text!r} is no line of a shell ({str(err).lower()}): close what is open") from None
+    return text
+
+
+def _check_daemon(value: object) -> str:
+    text = _check_shell(value)
+    for word in shlex.split(text):
+        option = word.partition("=")[0]
+        long = len(option) > 2 and any(ours.startswith(option) for ours in ("--bind", "--port"))
+        if long or _OUR_OPTION.match(word):
+            raise ValidateError(
+                f"{word!r}: the address is set by the key network, and the port must be Ganeti's: leave it out"
+            )
     return text
 
 
@@ -148,6 +186,8 @@ VALIDATOR = Validator(
         "interval": _check_interval,
         "words": _check_words,
         "text": _check_text,
+        "shell": _check_shell,
+        "daemon": _check_daemon,
         "hostnames": _each(_check_host_name),
         "sizes": _each(_check_size),
         "numbers": _each(_check_number),

@@ -13,11 +13,12 @@ from ganeti_vc.base.process import BASE_ENVIRONMENT
 from ganeti_vc.base.signals import become
 from ganeti_vc.machine import config_files, ganeti_files
 from ganeti_vc.model import names
+from ganeti_vc.model.keys import MAX_NODES
 from ganeti_vc.model.names import ClusterId, NodeId
 from ganeti_vc.node import view
 from ganeti_vc.operations.lookup import find_node
 
-_RANGE = re.compile(r"(?P<head>[^\[\]]*)\[(?P<low>[0-9]+)-(?P<high>[0-9]+)\](?P<tail>[^\[\]]*)")
+_RANGE = re.compile(r"(?P<head>[^\[\]]*)\[(?P<low>[0-9]{1,9})-(?P<high>[0-9]{1,9})\](?P<tail>[^\[\]]*)")
 
 
 def expand(pattern: str) -> list[str]:
@@ -33,6 +34,8 @@ def expand(pattern: str) -> list[str]:
     low, high = int(match["low"]), int(match["high"])
     if low > high:
         raise UsageError(f"{pattern!r} is an empty range", f"write {match['head']}[{high}-{low}]{match['tail']}")
+    if high > MAX_NODES:
+        raise UsageError(f"{pattern!r}: no cluster has more than {MAX_NODES} nodes", "write node[1-5]")
     return [f"{match['head']}{number}{match['tail']}" for number in range(low, high + 1)]
 
 

@@ -40,7 +40,7 @@ def test_host_names(name: str, good: bool) -> None:
 def test_ranges() -> None:
     assert on_node.expand("node[2-4].x") == ["node2.x", "node3.x", "node4.x"]
     assert on_node.expand("node1") == ["node1"]
-    for wrong in ("node[1-", "node[3-1]", "node[a-b]"):
+    for wrong in ("node[1-", "node[3-1]", "node[a-b]", "node[1-999999999]", f"node[1-{'9' * 5000}]"):
         with pytest.raises(UsageError):
             on_node.expand(wrong)
 
