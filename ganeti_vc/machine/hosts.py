@@ -8,7 +8,8 @@ break, the first marker says so, and removing the block takes the line break awa
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
 from ganeti_vc.base.errors import VclusterError
 from ganeti_vc.model import names
@@ -81,13 +82,27 @@ def clusters_in(text: str) -> tuple[ClusterId, ...]:
     return tuple(ClusterId(name) for name in re.findall(r"^# BEGIN ganeti-vcluster (\S+)", text, re.MULTILINE))
 
 
-def foreign_names(text: str) -> dict[str, str]:
-    """Return the addresses of the names that stand outside of our blocks. A damaged block is none."""
-    for cluster in clusters_in(text):
-        text = _without_block(text, cluster)
-    addresses: dict[str, str] = {}
-    for line in text.splitlines():
+@dataclass(frozen=True)
+class Entry:
+    """A name in the file, as the resolver compares it: in small letters, without a final dot."""
+
+    name: str
+    address: str
+    line: int  #: counted from 1
+
+
+def foreign_names(text: str) -> Iterator[Entry]:
+    """Yield the names that stand outside of our blocks. A damaged block is none."""
+    ours = {number for cluster in clusters_in(text) for number in _block_lines(text, cluster)}
+    for number, line in enumerate(text.split("\n"), 1):
         address, *words = line.split("#")[0].split() or [""]
-        for word in words:
-            addresses.setdefault(word, address)
-    return addresses
+        if number not in ours:
+            yield from (Entry(word.lower().removesuffix("."), address, number) for word in words)
+
+
+def _block_lines(text: str, cluster: ClusterId) -> range:
+    match = _pattern(cluster).search(text)
+    if not match:
+        return range(0)
+    first = text.count("\n", 0, match.start("body")) + 1
+    return range(first, first + match["body"].count("\n"))

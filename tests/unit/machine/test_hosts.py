@@ -38,8 +38,13 @@ def test_lines_added_behind_a_block_stay() -> None:
 
 
 def test_names_in_use_are_those_outside_of_our_blocks() -> None:
-    text = hosts.with_block("10.0.0.1 node1 n1 # comment\n", A, [(ip_address("192.0.2.9"), "mine")])
-    assert hosts.foreign_names(text) == {"node1": "10.0.0.1", "n1": "10.0.0.1"}
+    text = hosts.with_block("# x\n10.0.0.1 node1 n1 # comment\n", A, [(ip_address("192.0.2.9"), "mine")])
+    assert list(hosts.foreign_names(f"{text}10.0.0.2 NODE1 node2.\n")) == [
+        hosts.Entry("node1", "10.0.0.1", 2),
+        hosts.Entry("n1", "10.0.0.1", 2),
+        hosts.Entry("node1", "10.0.0.2", 6),
+        hosts.Entry("node2", "10.0.0.2", 6),
+    ]
 
 
 BLOCK = hosts.with_block("127.0.0.1 localhost\n", A, LINES)
@@ -65,7 +70,7 @@ def test_of_a_damaged_block_nothing_is_guessed(case: str) -> None:
     assert hosts.without_block(hosts.with_block(text, B, LINES), B) == hosts.without_block(text, B)
     if "10.7.7.7" in text:
         assert "10.7.7.7 important" in hosts.with_block(text, B, LINES)
-    hosts.foreign_names(text)
+    list(hosts.foreign_names(text))
 
 
 def test_a_cluster_whose_name_begins_like_another_is_not_damaged() -> None:
