@@ -94,7 +94,7 @@ def do_status(args: argparse.Namespace) -> int:
         while True:
             config = config_files.load_present(cluster)
             nodes = status.node_statuses(config, systemd)
-            steps = status.to_mend(config, nodes)
+            steps = status.repairs(config, nodes)
             # Memory changes all the time. Only a screen, which is drawn again, follows it.
             seen = ([replace(node, memory=0) for node in nodes], steps)
             if live or seen != shown:
@@ -130,7 +130,7 @@ def _show_status(
         output.print_listing(status.NODE_FIELDS, [node.row() for node in nodes], args)
     sys.stdout.flush()
     if steps and not args.json:
-        print(status.unmended(config.id, steps), file=sys.stderr)
+        print(status.damage(config.id, steps), file=sys.stderr)
 
 
 def do_list(args: argparse.Namespace) -> int:

@@ -16,7 +16,7 @@ import socket
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ganeti_vc.model.addresses import Address, Network
 from ganeti_vc.node import listening
@@ -32,6 +32,8 @@ READINGS = 100
 _RTN_UNICAST = 1
 _RTN_UNREACHABLE = 7
 _RT_TABLE_MAIN = 254
+_RTPROT_KERNEL = 2
+_SSH_PORT = 22
 _IFA_F_NODAD = 0x02
 
 
@@ -44,6 +46,9 @@ class NetworkState:
     unreachable: frozenset[Network]
     routes: frozenset[tuple[Network, str]]  #: (destination, device), without default routes
     taken_ports: Mapping[int, int] = field(default_factory=dict)  #: on which a user listens on all addresses, and who
+    connected: frozenset[Network] = frozenset()  #: those of `routes` that the kernel made for an address
+    gateways: frozenset[Address] = frozenset()
+    peers: frozenset[Address] = frozenset()  #: who has a connection to such a port, or to ssh's
 
 
 # pyroute2 is imported where it is used: its import would double the time that gnt-vcluster exec takes to begin.
@@ -93,28 +98,43 @@ def addresses() -> frozenset[Address]:
         return frozenset(address for _, address in _addresses(ip))
 
 
+def _gateways(route: Any) -> set[Address]:
+    """Return the gateways of a route, which may have several."""
+    hops = [route, *(route.get_attr("RTA_MULTIPATH") or ())]
+    return {ipaddress.ip_address(text) for hop in hops if (text := hop.get_attr("RTA_GATEWAY"))}
+
+
 def observe() -> NetworkState:
     """Return what there is. Raises OSError."""
     with _netlink() as ip:
         index = {link["index"]: link.get_attr("IFLA_IFNAME") for link in _settled(ip.get_links)}
         addresses = {(index.get(number, "?"), address) for number, address in _addresses(ip)}
-        unreachable, routes = set(), set()
+        unreachable, routes, connected, gateways = set(), set(), set(), set()
         for family in (socket.AF_INET, socket.AF_INET6):
             for message in _settled(partial(ip.get_routes, family=family)):
                 destination = message.get_attr("RTA_DST")
-                if not destination or message.get_attr("RTA_TABLE") != _RT_TABLE_MAIN:
+                if message.get_attr("RTA_TABLE") != _RT_TABLE_MAIN:
+                    continue
+                gateways |= _gateways(message)
+                if not destination:
                     continue
                 network = ipaddress.ip_network(f"{destination}/{message['dst_len']}", strict=False)
                 if message["type"] == _RTN_UNREACHABLE:
                     unreachable.add(network)
                 elif message["type"] == _RTN_UNICAST:
                     routes.add((network, index.get(message.get_attr("RTA_OIF"), "?")))
+                    if message["proto"] == _RTPROT_KERNEL:
+                        connected.add(network)
+    taken_ports = listening.ports_on_all_addresses()
     return NetworkState(
         frozenset(index.values()),
         frozenset(addresses),
         frozenset(unreachable),
         frozenset(routes),
-        listening.ports_on_all_addresses(),
+        taken_ports,
+        frozenset(connected),
+        frozenset(gateways),
+        frozenset(map(ipaddress.ip_address, listening.peers(taken_ports | {_SSH_PORT}))),
     )
 
 

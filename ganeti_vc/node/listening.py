@@ -10,6 +10,13 @@ from __future__ import annotations
 import _socket
 import sys
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+_ESTABLISHED = "01"
+#: What the IPv4 addresses of IPv6 sockets begin with (RFC 4291, 2.5.5.2).
+_MAPPED = bytes(10) + b"\xff\xff"
 _STATES = {"tcp": "0A", "udp": "07"}  # TCP_LISTEN; UDP has only "bound"
 
 
@@ -30,6 +37,19 @@ def _rows(kind: str) -> list[list[str]]:
         except FileNotFoundError:
             continue  # a kernel may lack IPv6
     return rows
+
+
+def peers(ports: Collection[int]) -> set[str]:
+    """Return the addresses from which there are TCP connections to these ports of this machine."""
+    found: set[str] = set()
+    for row in _rows("tcp"):
+        if row[3] == _ESTABLISHED and int(row[1].rpartition(":")[2], 16) in ports:
+            words = row[2].rpartition(":")[0]
+            raw = b"".join(
+                int(words[at : at + 8], 16).to_bytes(4, sys.byteorder) for at in range(0, len(words), 8)
+            ).removeprefix(_MAPPED)
+            found.add(_socket.inet_ntop(_socket.AF_INET6 if len(raw) == 16 else _socket.AF_INET, raw))
+    return found
 
 
 def bound(kind: str) -> dict[str, int]:

@@ -51,6 +51,8 @@ def new_config(cluster: ClusterId, options: UpOptions) -> tuple[ClusterConfig, s
                 raise
         else:
             _check_instances(new, options)
+            for doubt in refusals.doubts(new):
+                log.warning("%s", doubt)
             return new, text
     assert first
     if options.network or not _fitting(options):

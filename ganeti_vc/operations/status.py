@@ -105,8 +105,8 @@ def node_statuses(config: ClusterConfig, systemd: Systemd, memory: bool = True) 
     return statuses
 
 
-def to_mend(config: ClusterConfig, nodes: Sequence[NodeStatus]) -> list[str]:
-    """Return what `up` would mend around the nodes of a cluster that runs: network, names, ssh; a line each."""
+def repairs(config: ClusterConfig, nodes: Sequence[NodeStatus]) -> list[str]:
+    """Return what `up` would repair around the nodes of a cluster that runs: network, names, ssh; a line each."""
     if all(node.state == "stopped" for node in nodes):
         return []
     try:
@@ -116,21 +116,21 @@ def to_mend(config: ClusterConfig, nodes: Sequence[NodeStatus]) -> list[str]:
     return [str(step) for step in plan.surroundings(config, state)]
 
 
-def mending(cluster: ClusterId, steps: Sequence[str]) -> str:
+def remedy(cluster: ClusterId, steps: Sequence[str]) -> str:
     """Return the remedy for what is missing around the nodes, with the steps that it would do."""
     more = f", and {len(steps) - 1} more" if len(steps) > 1 else ""
     return f"gnt-vcluster up {cluster.name}, which would {steps[0]}{more}" if steps else ""
 
 
-def unmended(cluster: ClusterId, steps: Sequence[str]) -> str:
+def damage(cluster: ClusterId, steps: Sequence[str]) -> str:
     """Return the line that says that something is missing around the nodes, and the remedy."""
-    return f"cluster {cluster.name}: network, names or ssh: something is missing ({mending(cluster, steps)})"
+    return f"cluster {cluster.name}: network, names or ssh: something is missing ({remedy(cluster, steps)})"
 
 
 def cluster_state(nodes: Sequence[NodeStatus], steps: Sequence[str]) -> str:
     """Return the state that all nodes have.
 
-    "degraded" if they differ, if some are not in the Ganeti cluster, or if there is something to mend around them.
+    "degraded" if they differ, if some are not in the Ganeti cluster, or if there is something to repair around them.
     """
     states, joined = {node.state for node in nodes}, {node.role != "none" for node in nodes}
     return states.pop() if len(states) == 1 and len(joined) == 1 and not steps else "degraded"
@@ -149,7 +149,7 @@ def cluster_rows(systemd: Systemd) -> list[dict[str, object]]:
         else:
             master = ganeti_files.master_of(node.id for node in config.nodes)
             nodes = node_statuses(config, systemd, memory=False)
-            steps = to_mend(config, nodes)
+            steps = repairs(config, nodes)
             row |= {
                 "name": config.name,
                 "nodes": len(config.nodes),
@@ -159,7 +159,7 @@ def cluster_rows(systemd: Systemd) -> list[dict[str, object]]:
                 "up_would": steps,
             }
             if steps:
-                row["error"] = unmended(cluster, steps)
+                row["error"] = damage(cluster, steps)
         rows.append(row)
     rows += [{**nothing, "cluster": name, "state": "invalid", "error": str(err)}
              for name, err in config_files.misnamed().items()]  # fmt: skip

@@ -18,6 +18,7 @@ from ganeti_vc.machine import (
     node_disk,
     node_volumes,
     packet_filter,
+    resolver,
     ssh,
 )
 from ganeti_vc.model import names
@@ -114,6 +115,7 @@ def observe(configs: Mapping[ClusterId, ClusterConfig], lasting: bool = True) ->
         filters=packet_filter.tables(),
         use_pam=ssh.root_is_locked(),
         insecure=ssh.insecure_directories(),
+        nameservers=resolver.nameservers(),
         user_namespace=Path("/proc/self/uid_map").read_text().split() != ["0", "0", "4294967295"],
         disks=node_disk.observe(),
         volumes=node_volumes.observe(),

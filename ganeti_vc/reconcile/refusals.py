@@ -12,8 +12,9 @@ from itertools import chain
 from ganeti_vc.base.errors import ConfigError, VclusterError
 from ganeti_vc.machine import hosts
 from ganeti_vc.machine.node_disk import Disk
+from ganeti_vc.machine.resolver import RESOLV_CONF
 from ganeti_vc.model import names
-from ganeti_vc.model.addresses import Network
+from ganeti_vc.model.addresses import Address, Network
 from ganeti_vc.model.config import ClusterConfig, NodeConfig, key_error
 from ganeti_vc.model.daemons import DAEMONS, Daemon, Runs
 from ganeti_vc.reconcile.state import MachineState, known_clusters, member_nodes
@@ -132,10 +133,34 @@ def _network(net: Network, config: ClusterConfig, state: MachineState) -> Iterat
         if address in net and (name, address) not in ours and name not in bridges:
             yield error(f"this machine has the address {address} of {net} on {name}")
     for route, name in sorted(state.network.routes, key=str):
-        if overlaps(route) and name not in bridges:
+        # A wider route, as a VPN has, is as good as before for all other addresses. But on a network to which the machine
+        # is connected there are neighbours.
+        matters = route in state.network.connected or (overlaps(route) and route.prefixlen >= net.prefixlen)
+        if overlaps(route) and matters and name not in bridges:
             yield error(f"this machine routes {route} to {name}, which overlaps with {net}")
+    yield from (error(f"{net} has {address}, {what}") for what, address in _needed_addresses(net, state))
     if net in state.network.unreachable:
         yield error(f"this machine has a route unreachable {net} that is not ours")
+
+
+def _needed_addresses(net: Network, state: MachineState) -> Iterator[tuple[str, Address]]:
+    """Yield the addresses of a network that this machine has to reach: the rest of the network becomes unreachable."""
+    for what, addresses in (
+        ("a gateway of this machine", state.network.gateways),
+        ("from where somebody is connected to this machine", state.network.peers),
+        (f"a nameserver in {RESOLV_CONF}", state.nameservers),
+    ):
+        yield from ((what, address) for address in sorted(addresses, key=str) if address in net)
+
+
+def doubts(config: ClusterConfig) -> Iterator[str]:
+    """Yield what is allowed and probably a mistake."""
+    for net in config.networks:
+        if net.is_global:
+            yield (
+                f"{config.source}: {net} has public addresses, of which this machine reaches none while the cluster is there "
+                "(give a private network, or one for documentation, as 192.0.2.0/24)"
+            )
 
 
 def names_of_others(config: ClusterConfig, state: MachineState) -> Iterator[ConfigError]:
@@ -190,8 +215,10 @@ def ports(config: ClusterConfig, state: MachineState) -> Iterator[ConfigError]:
 
 def host_names(config: ClusterConfig, state: MachineState) -> Iterator[ConfigError]:
     """Refuse names that stand in /etc/hosts already, with other addresses."""
-    taken = hosts.foreign_names(state.hosts)
-    for address, name in config.hosts:
-        if name in taken and taken[name] != str(address):
-            what = f"the name {name} stands in {names.HOSTS_FILE} already, with {taken[name]}"
+    wanted = {name: str(address) for address, name in config.hosts}
+    for entry in hosts.foreign_names(state.hosts):
+        if wanted.get(entry.name, entry.address) != entry.address:
+            what = (
+                f"the name {entry.name} stands in {names.HOSTS_FILE}, line {entry.line}, already, with {entry.address}"
+            )
             yield key_error(config, "domain", what, "give another domain (--domain)")

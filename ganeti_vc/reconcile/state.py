@@ -83,6 +83,7 @@ class MachineState:
     ] = ()  #: directories because of which sshd refuses keys, and the command that makes them safe
     initialised: Mapping[ClusterId, Initialised] = field(default_factory=dict)
     filters: frozenset[str] | None = frozenset()  #: our tables of nft; None: this machine cannot have one
+    nameservers: frozenset[Address] = frozenset()
     user_namespace: bool = False  #: we are root of a sandbox only
     disks: Mapping[NodeId, Disk] = field(default_factory=dict)
     volumes: Mapping[NodeId, Disk] = field(default_factory=dict)

@@ -175,42 +175,6 @@ def test_a_broken_block_in_etc_hosts_is_mended_and_foreign_lines_stay(machine: M
     healthy(machine)
 
 
-GONE = {
-    "names": (
-        "cp /etc/hosts /root/hosts && printf '127.0.0.1 localhost\\n' >/etc/hosts",
-        "/etc/hosts",
-        "cat /root/hosts >/etc/hosts",
-    ),
-    "route": ("ip route del unreachable 192.0.2.0/24", "192.0.2.0/24", "ip route add unreachable 192.0.2.0/24"),
-    "address": ("ip addr del 192.0.2.11/32 dev gnt-default", "address", "ip addr add 192.0.2.11/32 dev gnt-default"),
-    "ssh": (
-        "mv /etc/ssh/ssh_config.d/ganeti-vcluster-default.conf /root/",
-        "/etc/ssh/ssh_config.d/",
-        "mv /root/ganeti-vcluster-default.conf /etc/ssh/ssh_config.d/",
-    ),
-}
-
-
-@pytest.mark.parametrize("what", GONE)
-def test_what_is_gone_around_the_nodes_is_seen(machine: Machine, what: str) -> None:
-    machine.run(*UP)
-    remove, named, put_back = GONE[what]
-    machine.sh(remove)
-    try:
-        shown = machine.run("gnt-vcluster", "status", check=False)
-        listed = machine.run("gnt-vcluster", "list", "-o", "state", "--no-headers", check=False)
-        doctor = machine.run("gnt-vcluster", "doctor", check=False)
-        seen = status(machine)
-    finally:
-        machine.sh(put_back)
-    assert (shown.returncode, listed.stdout, doctor.returncode) == (1, "degraded\n", 1)
-    for text in (shown.stderr, listed.stderr, doctor.stderr):
-        assert "gnt-vcluster up default" in text and named in text
-    assert seen["state"] == "degraded" and any(named in step for step in seen["up_would"])
-    done = machine.run("gnt-vcluster", "status")
-    assert done.stderr == "" and status(machine)["up_would"] == []
-
-
 LIVE_CHANGES = {
     "network": "s#^network = .*#network = 10.77.0.0/24#",
     "ssh_port": "s/^ssh_port = .*/ssh_port = 1900/",

@@ -16,7 +16,7 @@ from ganeti_vc.model.config import ClusterConfig
 from ganeti_vc.model.feature import Feature
 from ganeti_vc.model.names import ClusterId
 from ganeti_vc.operations.doctor import features, stocks
-from ganeti_vc.operations.status import mending
+from ganeti_vc.operations.status import remedy
 from ganeti_vc.reconcile import observe, plan, refusals
 
 FIELDS = {
@@ -181,13 +181,16 @@ def _clusters(
             str(refused.get(cluster, "")),
             words=("refused", "possible"),
         )
+        for doubt in refusals.doubts(good[cluster]) if cluster in good else ():
+            words = ("of others", "")
+            yield Feature(f"network-{cluster.name}", f"cluster: {cluster.name}: network", False, doubt, True, words)
         if cluster not in refused and any(node.id.service("noded") in active for node in good[cluster].nodes):
             steps = [str(step) for step in plan.surroundings(good[cluster], observed)]
             yield Feature(
                 f"surroundings-{cluster.name}",
                 f"cluster: {cluster.name}: network, names, ssh",
                 not steps,
-                mending(cluster, steps),
+                remedy(cluster, steps),
                 words=("something is missing", "there"),
             )
 

@@ -46,6 +46,20 @@ def test_a_port_of_all_addresses_is_found() -> None:
         assert listening.ports_on_all_addresses()[sock.getsockname()[1]] == os.getuid()
 
 
+@pytest.mark.parametrize(("family", "address"), [(socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")])
+def test_who_is_connected_is_found(family: socket.AddressFamily, address: str) -> None:
+    with socket.socket(family, socket.SOCK_STREAM) as server, socket.socket(family, socket.SOCK_STREAM) as client:
+        try:
+            server.bind((address, 0))
+        except OSError:
+            pytest.skip("this machine has no such address")
+        server.listen()
+        port = server.getsockname()[1]
+        assert listening.peers({port}) == set()
+        client.connect(server.getsockname())
+        assert listening.peers({port}) == {address} and listening.peers({port - 1}) == set()
+
+
 def test_systemd_is_told_by_whom(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
         systemd.bind(str(tmp_path / "notify"))

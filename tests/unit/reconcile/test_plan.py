@@ -144,7 +144,17 @@ def test_a_cluster_to_be_replaced_is_stopped_and_unmounted() -> None:
     ("observed", "word"),
     [
         ({"addresses": frozenset({("eth0", ip_address("192.0.2.200"))})}, "192.0.2.200"),
-        ({"routes": frozenset({(ip_network("192.0.0.0/16"), "eth0")})}, "192.0.0.0/16"),
+        ({"routes": frozenset({(ip_network("192.0.2.0/24"), "tun0")})}, "routes 192.0.2.0/24"),
+        ({"routes": frozenset({(ip_network("192.0.2.64/28"), "tun0")})}, "routes 192.0.2.64/28"),
+        (
+            {
+                "routes": frozenset({(ip_network("192.0.0.0/16"), "eth0")}),
+                "connected": frozenset({ip_network("192.0.0.0/16")}),
+            },
+            "routes 192.0.0.0/16",
+        ),
+        ({"gateways": frozenset({ip_address("192.0.2.254")})}, "192.0.2.254, a gateway"),
+        ({"peers": frozenset({ip_address("192.0.2.7")})}, "192.0.2.7, from where"),
         ({"unreachable": frozenset({ip_network("192.0.2.0/24")})}, "not ours"),
         ({"links": frozenset({"lo", "gnt-default"})}, "gnt-default"),
     ],
@@ -153,6 +163,34 @@ def test_what_the_machine_uses_is_refused(observed: dict[str, object], word: str
     there = replace(NOTHING, network=replace(NOTHING.network, **observed))  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match=word):
         refusals.check_host(CONFIG, there)
+
+
+def test_a_network_with_a_nameserver_is_refused() -> None:
+    with pytest.raises(ConfigError, match="192.0.2.53, a nameserver in /etc/resolv.conf"):
+        refusals.check_host(CONFIG, replace(NOTHING, nameservers=frozenset({ip_address("192.0.2.53")})))
+
+
+def test_wider_routes_of_a_vpn_do_no_harm() -> None:
+    wider = ("0.0.0.0/1", "128.0.0.0/1", "192.0.0.0/8", "2000::/3")
+    routes = frozenset((ip_network(text), "tun0") for text in wider)
+    refusals.check_host(CONFIG, replace(NOTHING, network=replace(NOTHING.network, routes=routes)))
+
+
+@pytest.mark.parametrize(
+    ("network", "count"),
+    [("192.0.2.0/24", 0), ("203.0.113.0/24", 0), ("198.18.0.0/15", 0), ("10.0.0.0/8", 0), ("100.64.0.0/16", 0),
+     ("fd00::/64", 0), ("8.8.8.0/24", 1), ("2600::/64", 1)],
+)  # fmt: skip
+def test_networks_of_others_are_doubtful(network: str, count: int) -> None:
+    assert len(list(refusals.doubts(config.parse(DEFAULT, f"[cluster]\nnetwork = {network}\n")))) == count
+
+
+@pytest.mark.parametrize(
+    "line", ["10.20.30.41 NODE2", "10.20.30.41 other node2.", "192.0.2.11 node2\n10.20.30.41 Node2"]
+)
+def test_names_in_etc_hosts_are_compared_as_the_resolver_does(line: str) -> None:
+    with pytest.raises(ConfigError, match=r"node2 stands in /etc/hosts, line \d, already, with 10.20.30.41"):
+        refusals.check_host(CONFIG, replace(NOTHING, hosts=f"127.0.0.1 localhost\n{line}\n"))
 
 
 def test_directories_that_sshd_does_not_trust_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
