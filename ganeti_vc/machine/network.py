@@ -134,7 +134,7 @@ def observe() -> NetworkState:
         taken_ports,
         frozenset(connected),
         frozenset(gateways),
-        frozenset(map(ipaddress.ip_address, listening.peers(taken_ports | {_SSH_PORT}))),
+        frozenset(map(ipaddress.ip_address, listening.peers({*taken_ports, _SSH_PORT}))),
     )
 
 
