@@ -142,7 +142,7 @@ class BringUp:
 
 def machine_steps(config: ClusterConfig, leaving: Collection[str] = ()) -> list[Step]:
     """Plan what the manager does for this cluster, when the nodes `leaving` have left Ganeti. Raises ConfigError."""
-    state = observe.observe({config.id: config})
+    state = observe.observe({config.id: config}, logins=True)
     recorded = state.initialised.get(config.id)
     if recorded and leaving:
         stay = {name: address for name, address in recorded.nodes.items() if name not in leaving}

@@ -6,11 +6,12 @@ from __future__ import annotations
 import logging
 import shlex
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from ipaddress import ip_address
 
 from ganeti_vc.base import files
 from ganeti_vc.base.errors import ConfigError, StepFailed, VclusterError
-from ganeti_vc.machine import config_files, ganeti_files
+from ganeti_vc.machine import config_files, ganeti_files, root_login
 from ganeti_vc.model import config, conflicts, keys
 from ganeti_vc.model.addresses import DEFAULT_NETWORKS, AddressPlan
 from ganeti_vc.model.config import ClusterConfig, key_error
@@ -43,7 +44,7 @@ def new_config(cluster: ClusterId, options: UpOptions) -> tuple[ClusterConfig, s
         text = keys.render(_values(cluster, options, network))
         try:
             new = config.parse(cluster, text, f"new cluster {cluster.name}")
-            _check_new(new, others, unreadable, state)
+            _check_new(new, others, unreadable, replace(state, login_obstacles={cluster: root_login.obstacles(new)}))
         except ConfigError as err:
             # A network that the user has chosen is refused; of the usual ones, the next is tried.
             first = first or err

@@ -19,6 +19,7 @@ from ganeti_vc.machine import (
     node_volumes,
     packet_filter,
     resolver,
+    root_login,
     ssh,
 )
 from ganeti_vc.model import names
@@ -73,11 +74,11 @@ def _contents(paths: Iterable[Path]) -> dict[Path, tuple[str, int]]:
     return contents
 
 
-def observe(configs: Mapping[ClusterId, ClusterConfig], lasting: bool = True) -> MachineState:
+def observe(configs: Mapping[ClusterId, ClusterConfig], lasting: bool = True, logins: bool = False) -> MachineState:
     """Return what is there of, or in the way of, these clusters and any others that left a trace.
 
     Without `lasting`, the clusters' directories are left out: they are most of the work, and `plan.surroundings` does not
-    need them.
+    need them. `logins`: ask the programs whether root could log in to the nodes.
     """
     ledgers, damaged = _ledgers()
     host_keys = ssh.host_keys() if configs else ()
@@ -115,6 +116,8 @@ def observe(configs: Mapping[ClusterId, ClusterConfig], lasting: bool = True) ->
         filters=packet_filter.tables(),
         use_pam=ssh.root_is_locked(),
         insecure=ssh.insecure_directories(),
+        login_obstacles={config.id: root_login.obstacles(config) for config in configs.values() if logins},
+        has_hosts=names.HOSTS_FILE.exists(),
         nameservers=resolver.nameservers(),
         user_namespace=Path("/proc/self/uid_map").read_text().split() != ["0", "0", "4294967295"],
         disks=node_disk.observe(),

@@ -25,6 +25,7 @@ def check_host(config: ClusterConfig, state: MachineState) -> None:
     for refusal in chain(
         insecure_directories(state),
         hosts_file(config, state),
+        logins(config, state),
         recorded_otherwise(config, state),
         storage(config, state),
         networks(config, state),
@@ -49,6 +50,12 @@ def hosts_file(config: ClusterConfig, state: MachineState) -> Iterator[VclusterE
         hosts.check(state.hosts, config.id)
     except VclusterError as err:
         yield err
+
+
+def logins(config: ClusterConfig, state: MachineState) -> Iterator[ConfigError]:
+    """Refuse settings of this machine that keep root from logging in to the nodes, as Ganeti does."""
+    for what, remedy in state.login_obstacles.get(config.id, ()):
+        yield ConfigError(what, remedy)
 
 
 def recorded_otherwise(config: ClusterConfig, state: MachineState) -> Iterator[ConfigError]:
@@ -215,6 +222,9 @@ def ports(config: ClusterConfig, state: MachineState) -> Iterator[ConfigError]:
 
 def host_names(config: ClusterConfig, state: MachineState) -> Iterator[ConfigError]:
     """Refuse names that stand in /etc/hosts already, with other addresses."""
+    if not state.has_hosts:
+        remedy = f"make it: echo '127.0.0.1 localhost' >{names.HOSTS_FILE}"
+        yield ConfigError(f"there is no {names.HOSTS_FILE} for the nodes' names", remedy)
     wanted = {name: str(address) for address, name in config.hosts}
     for entry in hosts.foreign_names(state.hosts):
         if wanted.get(entry.name, entry.address) != entry.address:

@@ -81,6 +81,8 @@ class MachineState:
     insecure: tuple[
         tuple[Path, str], ...
     ] = ()  #: directories because of which sshd refuses keys, and the command that makes them safe
+    login_obstacles: Mapping[ClusterId, tuple[tuple[str, str], ...]] = field(default_factory=dict)  #: with remedies
+    has_hosts: bool = True  #: there is an /etc/hosts
     initialised: Mapping[ClusterId, Initialised] = field(default_factory=dict)
     filters: frozenset[str] | None = frozenset()  #: our tables of nft; None: this machine cannot have one
     nameservers: frozenset[Address] = frozenset()

@@ -134,7 +134,7 @@ def test_ssh_to_a_node_is_that_node_and_leaves_root_alone(machine: Machine) -> N
 def test_list_and_status(machine: Machine) -> None:
     listing = json.loads(machine.run("gnt-vcluster", "list", "--json").stdout)
     assert listing["clusters"] == [{"cluster": "default", "name": "cluster", "nodes": 3, "network": "192.0.2.0/24",
-                                    "master": "node1", "state": "running"}]  # fmt: skip
+                                    "master": "node1", "state": "running", "up_would": []}]  # fmt: skip
     assert machine.run("gnt-vcluster", "status", "-o", "node,role", "--no-headers", "--separator=:").stdout == (
         "node1:master\nnode2:candidate\nnode3:candidate\n")  # fmt: skip
 

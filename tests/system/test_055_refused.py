@@ -5,20 +5,109 @@ from __future__ import annotations
 
 import pytest
 
-from tests.support.fingerprint import fingerprint, status
+from tests.support.fingerprint import status
 from tests.support.machine import Machine
 
 UP = ("gnt-vcluster", "up", "--nodes", "2")
 
 
-@pytest.fixture(scope="module")
-def untouched(machine: Machine) -> str:
-    """What the machine looks like with the package and without a cluster."""
-    return fingerprint(machine)
+DENY = "echo 'ALL: ALL' >/etc/hosts.deny && echo 'sshd: 10.0.0.0/8' >/etc/hosts.allow"
+PROXY = "printf '# ours\\nHost *\\n  User deploy\\n  ProxyJump bastion.example.com\\n'"
+#: What is in the way: how it comes, what the line names, and how it goes again.
+IN_THE_WAY = {
+    "no include": (
+        "cp /etc/ssh/ssh_config /root/ && sed -i 's/^Include/#&/' /etc/ssh/ssh_config",
+        ("/etc/ssh/ssh_config ", "first line: Include /etc/ssh/ssh_config.d/*.conf"),
+        "cp /root/ssh_config /etc/ssh/",
+    ),
+    "a proxy of the site": (
+        f"{PROXY} >/etc/ssh/ssh_config.d/00-site.conf",
+        ("/etc/ssh/ssh_config.d/00-site.conf, line 4", "ProxyJump bastion.example.com", "Host * !node1"),
+        "rm /etc/ssh/ssh_config.d/00-site.conf",
+    ),
+    "a proxy of root": (
+        f"mkdir -p /root/.ssh && {PROXY} >/root/.ssh/config",
+        ("/root/.ssh/config, line 4", "ProxyJump bastion.example.com"),
+        "rm /root/.ssh/config",
+    ),
+    "hosts.deny": (
+        DENY,
+        ("/etc/hosts.deny", "192.0.2.10", "add to /etc/hosts.allow: sshd: 192.0.2.0/24"),
+        "rm /etc/hosts.deny /etc/hosts.allow",
+    ),
+    "nologin": ("usermod -s /usr/sbin/nologin root", ("/usr/sbin/nologin", "usermod -s"), "usermod -s /bin/bash root"),
+    "a missing shell": (
+        "usermod -s /usr/bin/missing root",
+        ("/usr/bin/missing", "usermod -s /bin/bash root"),
+        "usermod -s /bin/bash root",
+    ),
+    "no hosts file": ("mv /etc/hosts /root/hosts", ("no /etc/hosts", "echo"), "mv /root/hosts /etc/hosts"),
+    "capital letters": (
+        "cp /etc/hosts /root/hosts && echo '10.20.30.41 NODE2' >>/etc/hosts",
+        ("node2 stands in /etc/hosts, line ", "10.20.30.41"),
+        "cp /root/hosts /etc/hosts",
+    ),
+    "a nameserver": (
+        "cp /etc/resolv.conf /root/; echo 'nameserver 192.0.2.53' >>/etc/resolv.conf",
+        ("192.0.2.53, a nameserver in /etc/resolv.conf", "--network"),
+        "cp /root/resolv.conf /etc/resolv.conf || rm /etc/resolv.conf",
+    ),
+}
+
+
+#: What a cluster would be seen in.
+PLACES = """
+ls -A /etc/ganeti-vcluster /var/lib/ganeti-vcluster /run/ganeti-vcluster /etc/systemd/system /etc/ssh/ssh_config.d 2>&1
+ip -o addr; ip route; cat /etc/hosts
+"""
+
+
+def refused(machine: Machine, *argv: str) -> str:
+    """Run a command that must fail with one line, and return that line."""
+    done = machine.run(*argv, check=False)
+    assert done.returncode == 1 and done.stderr.count("\n") == 1 and done.stdout == "", done.stdout + done.stderr
+    return done.stderr
+
+
+@pytest.mark.parametrize("case", IN_THE_WAY)
+def test_it_is_refused_before_anything_is_made(machine: Machine, case: str) -> None:
+    change, named, back = IN_THE_WAY[case]
+    machine.sh(change)
+    before = machine.sh(PLACES, check=False).stdout
+    try:
+        # What a chosen network does, another one would not.
+        lines = [
+            refused(machine, *UP, *more)
+            for more in (("--network", "192.0.2.0/24"), ("--network", "192.0.2.0/24", "--dry-run"))
+        ]
+        machine.put("/etc/ganeti-vcluster/default.conf", "[cluster]\nnodes = 2\n")
+        lines += [refused(machine, "gnt-vcluster", "up"), machine.run("gnt-vcluster", "doctor", check=False).stdout]
+        machine.sh("rm /etc/ganeti-vcluster/default.conf")
+        assert machine.sh(PLACES, check=False).stdout == before
+    finally:
+        machine.sh(f"{back}; rm -f /etc/ganeti-vcluster/default.conf")
+    for line in lines:
+        assert [words for words in named if words not in line] == []
+
+
+def test_wider_routes_and_public_networks_are_taken(machine: Machine) -> None:
+    """As OpenVPN sets them in place of a default route; a network of others is somebody's mistake."""
+    machine.sh("ip link add tun9 type bridge && ip link set tun9 up && ip addr add 10.99.0.2/32 dev tun9")
+    machine.sh("for route in 0.0.0.0/1 128.0.0.0/1 10.0.0.0/8; do ip route add $route dev tun9; done")
+    try:
+        for network in ("192.0.2.0/24", "10.77.0.0/24"):
+            done = machine.run("gnt-vcluster", "create", "--dry-run", "--network", network)
+            assert done.stderr == ""
+        done = machine.run("gnt-vcluster", "create", "--dry-run", "--network", "8.8.8.0/24")
+        assert done.stderr.count("\n") == 1 and "8.8.8.0/24 has public addresses" in done.stderr
+        machine.sh("ip route add 10.77.0.128/25 dev tun9")
+        assert "10.77.0.128/25" in refused(machine, *UP, "--network", "10.77.0.0/24")
+    finally:
+        machine.sh("ip link del tun9")
 
 
 @pytest.fixture(scope="module")
-def two_nodes(machine: Machine, untouched: str) -> Machine:
+def two_nodes(machine: Machine) -> Machine:
     """A machine with a cluster of two nodes."""
     machine.run(*UP)
     return machine

@@ -165,7 +165,7 @@ def _clusters(
     """Tell for each cluster whether this machine can have it; of one that runs, whether something is missing around it."""
     refused = dict(bad)
     try:
-        observed = observe.observe(good)
+        observed = observe.observe(good, logins=True)
     except VclusterError:
         return  # an ssh host key is missing; another row says so
     for cluster, config in good.items():
