@@ -31,6 +31,8 @@ ADDRESSES_DIR = RUN_DIR / "addresses"
 MOND_DIR = RUN_DIR / "mond"
 LIB_DIR = Path(constants.LIB_DIR)
 LINK_DIR = Path("/etc/systemd/system")
+#: The same, until the machine boots again (systemctl mask --runtime).
+LINK_DIR_OF_THIS_BOOT = Path("/run/systemd/system")
 UNIT_DIR = Path("/usr/lib/systemd/system")
 SSH_CONFIG_DIR = Path("/etc/ssh/ssh_config.d")
 HOSTS_FILE = Path("/etc/hosts")

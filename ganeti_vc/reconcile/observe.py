@@ -65,6 +65,12 @@ def _derived_ledger(cluster: ClusterId) -> Ledger:
         return Ledger(cluster.bridge, own_bridge=True, addresses=frozenset(), networks=frozenset())
 
 
+def _masked() -> frozenset[str]:
+    places = (names.LINK_DIR, names.LINK_DIR_OF_THIS_BOOT)
+    links = [path for place in places for path in place.glob("ganeti-*") if path.is_symlink()]
+    return frozenset(path.name for path in links if os.readlink(path) == os.devnull)
+
+
 def _contents(paths: Iterable[Path]) -> dict[Path, tuple[str, int]]:
     contents = {}
     for path in paths:
@@ -117,6 +123,7 @@ def observe(configs: Mapping[ClusterId, ClusterConfig], lasting: bool = True, lo
         use_pam=ssh.root_is_locked(),
         insecure=ssh.insecure_directories(),
         login_obstacles={config.id: root_login.obstacles(config) for config in configs.values() if logins},
+        masked=_masked(),
         has_hosts=names.HOSTS_FILE.exists(),
         nameservers=resolver.nameservers(),
         user_namespace=Path("/proc/self/uid_map").read_text().split() != ["0", "0", "4294967295"],

@@ -46,6 +46,8 @@ from ganeti_vc.reconcile.steps import (
     WriteLedger,
 )
 
+#: Starts the clusters at boot.
+BOOT_LINK = names.LINK_DIR / "multi-user.target.wants" / names.ALL_TARGET
 #: From this many nodes on ganeti_vc/reconcile/pacing.py starts them: systemd would start all at once.
 PACED_FROM = 40
 
@@ -62,6 +64,7 @@ def unit_links(config: ClusterConfig) -> dict[Path, str]:
 
     cluster = config.id
     pairs = [
+        # The first, as `_boot_decided` looks at the others.
         link("multi-user.target", "wants", names.ALL_TARGET),
         link(names.ALL_TARGET, "wants", cluster.target),
         # Directly as well: see units/ganeti-vcluster-ready@.service.
@@ -72,6 +75,11 @@ def unit_links(config: ClusterConfig) -> dict[Path, str]:
             pairs.append(link(cluster.target, "wants", node.id.target))
         pairs.append(link(node.id.target, "requires", cluster.nodes_target))
     return dict(pairs)
+
+
+def _boot_decided(state: MachineState) -> bool:
+    """Tell whether there was a cluster before. Then systemctl enable, or disable, has decided what starts at boot."""
+    return any(path.parent.name == f"{names.ALL_TARGET}.wants" for path in state.links)
 
 
 def lasting_files(config: ClusterConfig) -> dict[Path, tuple[str, int]]:
@@ -131,7 +139,10 @@ def lasting(config: ClusterConfig, state: MachineState) -> list[Step]:
     for path in _obsolete_units(config, state):
         obsolete += _unlink(path)
     steps += _link(node_directory.links(config), state)
-    links = _link(unit_links(config), state)
+    wanted = unit_links(config)
+    if _boot_decided(state):
+        del wanted[BOOT_LINK]
+    links = _link(wanted, state)
     steps += [*files, *obsolete, *links]
     if links or obsolete or any(isinstance(step, WriteFile) and names.LINK_DIR in step.path.parents for step in files):
         steps.append(ReloadSystemd())
@@ -342,7 +353,7 @@ def cluster_gone(cluster: ClusterId, state: MachineState, last: bool) -> list[St
         steps += [Remove(path) for path in links]
         empty = [names.LINK_DIR / f"{cluster.target}.wants"]
         if last:
-            steps.append(Remove(names.LINK_DIR / "multi-user.target.wants" / names.ALL_TARGET))
+            steps.append(Remove(BOOT_LINK))
             empty.append(names.LINK_DIR / f"{names.ALL_TARGET}.wants")
         steps += [RemoveEmpty(tuple(empty)), ReloadSystemd()]
     return [*steps, *runtime_gone(cluster, state)]

@@ -26,6 +26,7 @@ def check_host(config: ClusterConfig, state: MachineState) -> None:
         insecure_directories(state),
         hosts_file(config, state),
         logins(config, state),
+        masked_units(config, state),
         recorded_otherwise(config, state),
         storage(config, state),
         networks(config, state),
@@ -56,6 +57,14 @@ def logins(config: ClusterConfig, state: MachineState) -> Iterator[ConfigError]:
     """Refuse settings of this machine that keep root from logging in to the nodes, as Ganeti does."""
     for what, remedy in state.login_obstacles.get(config.id, ()):
         yield ConfigError(what, remedy)
+
+
+def masked_units(config: ClusterConfig, state: MachineState) -> Iterator[ConfigError]:
+    """Refuse units that systemd must not start, and without which the cluster cannot be up."""
+    nodes = (node.id.target for node in config.nodes)
+    for unit in (names.ALL_TARGET, names.MANAGER_SERVICE, config.id.target, config.id.ready_service, *nodes):
+        if unit in state.masked:
+            yield ConfigError(f"{config.source}: {unit} is masked", f"systemctl unmask {unit}")
 
 
 def recorded_otherwise(config: ClusterConfig, state: MachineState) -> Iterator[ConfigError]:

@@ -82,6 +82,7 @@ class MachineState:
         tuple[Path, str], ...
     ] = ()  #: directories because of which sshd refuses keys, and the command that makes them safe
     login_obstacles: Mapping[ClusterId, tuple[tuple[str, str], ...]] = field(default_factory=dict)  #: with remedies
+    masked: frozenset[str] = frozenset()  #: units of ours that systemd must not start
     has_hosts: bool = True  #: there is an /etc/hosts
     initialised: Mapping[ClusterId, Initialised] = field(default_factory=dict)
     filters: frozenset[str] | None = frozenset()  #: our tables of nft; None: this machine cannot have one

@@ -129,6 +129,20 @@ GONE = {
 }
 
 
+def test_what_starts_at_boot_is_the_administrators(two_nodes: Machine) -> None:
+    two_nodes.sh("systemctl disable ganeti-vcluster.target && systemctl reload ganeti-vcluster")
+    two_nodes.run(*UP)
+    assert two_nodes.run("systemctl", "is-enabled", "ganeti-vcluster.target", check=False).stdout == "disabled\n"
+    two_nodes.run("systemctl", "enable", "ganeti-vcluster.target")
+    assert two_nodes.run("systemctl", "is-enabled", "ganeti-vcluster.target").stdout == "enabled\n"
+    for unit in ("ganeti-vcluster.target", "ganeti-vnode@node2.target"):
+        two_nodes.run("systemctl", "mask", "--runtime", unit)
+        try:
+            assert f"{unit} is masked (systemctl unmask" in refused(two_nodes, *UP)
+        finally:
+            two_nodes.run("systemctl", "unmask", "--runtime", unit)
+
+
 @pytest.mark.parametrize("what", GONE)
 def test_what_is_gone_around_the_nodes_is_seen(two_nodes: Machine, what: str) -> None:
     remove, named, put_back = GONE[what]

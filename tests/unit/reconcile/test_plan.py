@@ -22,6 +22,7 @@ from ganeti_vc.reconcile.steps import (
     AttachVolumes,
     ChangeAddresses,
     DetachVolumes,
+    Link,
     MakeBridge,
     Remove,
     RemoveBridge,
@@ -64,6 +65,22 @@ def after(made: config.ClusterConfig, before: MachineState) -> MachineState:
 
 def test_what_is_there_needs_no_step() -> None:
     assert plan.reconcile({DEFAULT: CONFIG}, after(CONFIG, NOTHING)) == []
+
+
+def test_a_target_that_was_disabled_stays_disabled() -> None:
+    there = after(CONFIG, NOTHING)
+    disabled = replace(there, links={path: to for path, to in there.links.items() if path != plan.BOOT_LINK})
+    assert plan.reconcile({DEFAULT: CONFIG}, disabled) == []
+    lab = config.parse(ClusterId("lab"), "[cluster]\ndomain = lab\nnetwork = 10.0.0.0/24\n")
+    assert plan.BOOT_LINK not in [step.path for step in plan.lasting(lab, disabled) if isinstance(step, Link)]
+    assert plan.BOOT_LINK in [step.path for step in plan.lasting(CONFIG, NOTHING) if isinstance(step, Link)]
+
+
+def test_a_masked_unit_is_refused() -> None:
+    for unit in (names.ALL_TARGET, DEFAULT.target, CONFIG.nodes[1].id.target):
+        with pytest.raises(ConfigError, match=f"{unit} is masked .systemctl unmask {unit}."):
+            refusals.check_host(CONFIG, replace(NOTHING, masked=frozenset({unit})))
+    refusals.check_host(CONFIG, replace(NOTHING, masked=frozenset({"ganeti-vnode@other.target"})))
 
 
 def test_the_ledger_comes_before_the_network() -> None:
