@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -48,6 +49,13 @@ def initialised(cluster: ClusterId) -> Initialised | None:
         return Initialised(nodes, recorded["ndparams"].get("ssh_port"), recorded["master_netdev"])
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return Initialised(nodes, None)  # damaged, for example by a full disk: Ganeti will say so
+
+
+def config_version(node: NodeId) -> str | None:
+    """Return the major and minor version of Ganeti whose format the configuration on this node has; None without one."""
+    text = files.read(node.data_dir / "config.data") or ""
+    match = re.search(r'"version": ?([0-9]+)([0-9]{2})[0-9]{4}\b', text)  # constants.BuildVersion
+    return f"{int(match[1])}.{int(match[2])}" if match else None
 
 
 def expected_units(node: NodeId, master: NodeId | None) -> list[str]:

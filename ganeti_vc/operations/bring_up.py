@@ -71,6 +71,7 @@ class BringUp:
         self.apply(ganeti_plan.after_start(self._config, options, state))
         self.outcome.master = self._master()
         self._verify(options)
+        self._compare_versions()
         return self.outcome
 
     def surroundings(self) -> Outcome:
@@ -126,6 +127,16 @@ class BringUp:
 
     def _master(self) -> NodeId | None:
         return ganeti_files.master_of(node.id for node in self._config.nodes)
+
+    def _compare_versions(self) -> None:
+        """Say that the machine has got another Ganeti since the cluster was made. Ganeti reads its older formats."""
+        master, installed = self.outcome.master, ganeti.version()
+        made_by = ganeti_files.config_version(master) if master else None
+        if made_by not in (None, installed):
+            upgrade = f"gnt-vcluster exec -c {self._config.id.name} master -- gnt-cluster upgrade --to={installed}"
+            self._progress.say(
+                f"the configuration is of Ganeti {made_by}, and {installed} is installed; to upgrade it: {upgrade}"
+            )
 
     def _verify(self, options: UpOptions) -> None:
         master = self.outcome.master

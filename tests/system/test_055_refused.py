@@ -160,3 +160,15 @@ def test_what_is_gone_around_the_nodes_is_seen(two_nodes: Machine, what: str) ->
     assert seen["state"] == "degraded" and any(named in step for step in seen["up_would"])
     done = two_nodes.run("gnt-vcluster", "status")
     assert done.stderr == "" and status(two_nodes)["up_would"] == []
+
+
+def test_the_configuration_of_an_older_ganeti(two_nodes: Machine) -> None:
+    """As after an upgrade of the machine's Debian: Ganeti reads it, and `up` says how to upgrade it."""
+    config = "/var/lib/ganeti-vcluster/default/node1/var/lib/ganeti/config.data"
+    installed = two_nodes.sh("basename $(readlink -f /usr/share/ganeti/default)").stdout.strip()
+    assert "to upgrade it" not in two_nodes.run(*UP).stderr
+    two_nodes.sh(f'gnt-vcluster stop && sed -i --follow-symlinks \'s/"version": *3[0-9]*/"version":2160000/\' {config}')
+    two_nodes.sh(f"chown gnt-masterd:gnt-confd {config}")
+    line = next(line for line in two_nodes.run(*UP).stderr.splitlines() if "to upgrade it: " in line)
+    assert "of Ganeti 2.16" in line
+    assert line.endswith(f": gnt-vcluster exec -c default master -- gnt-cluster upgrade --to={installed}")

@@ -48,6 +48,16 @@ def test_what_runs_follows_from_the_role(node: NodeId) -> None:
     assert daemons(node, node) == {"noded", "mond", "confd", "wconfd", "luxid", "rapi"}
 
 
+@pytest.mark.parametrize(
+    ("text", "version"),
+    [('{"cluster":{},"version":3010000}', "3.1"), ('{"version": 2160000,', "2.16"), ("not json", None), ("", None)],
+)
+def test_the_version_of_a_configuration(node: NodeId, text: str, version: str | None) -> None:
+    assert ganeti_files.config_version(node) is None
+    (node.data_dir / "config.data").write_text(text)
+    assert ganeti_files.config_version(node) == version
+
+
 def test_the_launcher_knows_the_daemons_of_the_master() -> None:
     assert set(launch.MASTER_DAEMONS) == {f"ganeti-{daemon.name}" for daemon in DAEMONS if daemon.runs is Runs.MASTER}
 
