@@ -22,8 +22,9 @@ def read(path: str | os.PathLike[str]) -> str | None:
         if err.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO):
             return None
         raise
+    status = os.fstat(fd)  # first: a directory cannot become a stream
+    if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_SIZE:
+        os.close(fd)
+        return None
     with open(fd, encoding="utf-8", errors="surrogateescape") as stream:
-        status = os.fstat(fd)
-        if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_SIZE:
-            return None
         return stream.read()

@@ -147,6 +147,7 @@ def _signals_passed_on(pid: int, ours: int, master: int) -> Iterator[None]:
     }  # fmt: skip
     before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     try:
+        resize()  # it may have changed before anybody was told
         yield
     finally:
         for number, handler in before.items():

@@ -129,6 +129,9 @@ def test_what_is_no_file_is_not_read(node: NodeId, tmp_path: Path) -> None:
     (tmp_path / "secret").write_text("node1")
     path.symlink_to(tmp_path / "secret")
     assert ganeti_files.ssconf(node, "master_node") is None
+    path.unlink()
+    path.mkdir()
+    assert ganeti_files.ssconf(node, "master_node") is None
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"ops": [1]}'])
