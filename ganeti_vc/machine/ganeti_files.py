@@ -8,7 +8,6 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from ganeti_vc.base import files
 from ganeti_vc.model.daemons import DAEMONS, Runs
 from ganeti_vc.model.names import ClusterId, NodeId
 from ganeti_vc.node import mastership, untrusted
@@ -53,7 +52,7 @@ def initialised(cluster: ClusterId) -> Initialised | None:
 
 def config_version(node: NodeId) -> str | None:
     """Return the major and minor version of Ganeti whose format the configuration on this node has; None without one."""
-    text = files.read(node.data_dir / "config.data") or ""
+    text = untrusted.read(node.data_dir / "config.data") or ""
     match = re.search(r'"version": ?([0-9]+)([0-9]{2})[0-9]{4}\b', text)  # constants.BuildVersion
     return f"{int(match[1])}.{int(match[2])}" if match else None
 
@@ -96,7 +95,7 @@ def unfinished_job(master: NodeId, finished: set[str]) -> str | None:
         # A power cut leaves files that Ganeti had not renamed yet: job-NUMBERxxxx.new.
         if path.name in finished or not path.name.removeprefix("job-").isdecimal():
             continue
-        text = files.read(path)  # None: it was archived meanwhile
+        text = untrusted.read(path)  # None: it was archived meanwhile
         if text is not None and not is_finished(text):
             return path.name.removeprefix("job-")
         finished.add(path.name)

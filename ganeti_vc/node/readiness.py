@@ -16,17 +16,14 @@ from collections.abc import Iterable
 
 from ganeti_vc.base.constants import TCP_PORTS
 from ganeti_vc.node.listening import bound, local
+from ganeti_vc.node.untrusted import read
 
 LIMIT = 60.0  #: seconds
 PAUSE = 50  #: milliseconds
 
 
 def _ssconf(data: str, name: str) -> list[str]:
-    try:
-        with open(f"{data}/ssconf_{name}") as stream:
-            return stream.read().split("\n")
-    except FileNotFoundError:
-        return []
+    return (read(f"{data}/ssconf_{name}") or "").split("\n")
 
 
 def nodes_to_wait_for(primary_ips: Iterable[str], offline: Iterable[str]) -> dict[str, str]:

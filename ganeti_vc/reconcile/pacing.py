@@ -96,7 +96,14 @@ def _wait_for_address(master: NodeId) -> None:
 
     After the limit this returns all the same: another machine may have the address, and Ganeti leaves it there.
     """
-    address = ipaddress.ip_address(ganeti_files.ssconf(master, "master_ip") or "")
+    text = ganeti_files.ssconf(master, "master_ip") or ""
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        raise StepFailed(
+            f"{master.data_dir}/ssconf_master_ip has no address",
+            "gnt-vcluster exec master -- gnt-cluster redist-conf",
+        ) from None
     deadline = time.monotonic() + ADDRESS_LIMIT
     while time.monotonic() < deadline and address not in network.addresses():
         time.sleep(0.1)  # netlink could tell, but not with a deadline
