@@ -173,6 +173,19 @@ def _check_daemon(value: object) -> str:
     return text
 
 
+def _check_rapi(value: object) -> str:
+    """As `_check_daemon`, but rapi may listen on another single address, for example a node's."""
+    words = shlex.split(_check_shell(value))
+    if "-b" in words[:-1]:
+        at = words.index("-b")
+        address = _check_address(words[at + 1])
+        if ipaddress.ip_address(address).is_unspecified:
+            raise ValidateError(f"-b {address} is every address of the machine: give one of the cluster's")
+        del words[at : at + 2]
+    _check_daemon(shlex.join(words))
+    return _check_text(value)
+
+
 VALIDATOR = Validator(
     {
         "hostname": _check_host_name,
@@ -188,6 +201,7 @@ VALIDATOR = Validator(
         "text": _check_text,
         "shell": _check_shell,
         "daemon": _check_daemon,
+        "rapi": _check_rapi,
         "hostnames": _each(_check_host_name),
         "sizes": _each(_check_size),
         "numbers": _each(_check_number),

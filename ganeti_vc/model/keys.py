@@ -96,7 +96,7 @@ KEYS = (
         "How the instances are spread over the nodes."),
     Key("seeding", "random_seed", "text", "1",
         "Another seed gives other instances; the same seed gives the same instances again."),
-    *(Key("daemons", daemon.name, "daemon", "",
+    *(Key("daemons", daemon.name, "rapi" if daemon.name == "rapi" else "daemon", "",
           f"Further arguments for ganeti-{daemon.name} on every node (for example -d).") for daemon in DAEMONS),
     Key("nodes", "memory", "size", "",
         "Memory of each node, for example 16G; empty: the machine's."),

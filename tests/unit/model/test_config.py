@@ -71,6 +71,7 @@ def test_ipv6_nodes_have_ipv4_secondaries() -> None:
         ("[daemons]\nnoded = -b 0.0.0.0\n", ["line 2", "[daemons] noded", "-b", "leave it out"]),
         ("[daemons]\nconfd = -dp1811\n", ["line 2", "[daemons] confd", "-dp1811"]),
         ("[daemons]\nrapi = --bin=0.0.0.0\n", ["line 2", "[daemons] rapi", "--bin=0.0.0.0"]),
+        ("[daemons]\nrapi = -b 0.0.0.0\n", ["line 2", "[daemons] rapi", "every address"]),
         ('[daemons]\nmond = -d "\n', ["line 2", "[daemons] mond", "close"]),
         ("[cluster]\ndevice = averyverylongname\n", ["device", "13"]),
         ("[ganeti]\nnic_mode = foo\n", ["line 2", "nic_mode", "foo", "bridged"]),
@@ -113,3 +114,8 @@ def test_a_mistake_is_one_line_that_names_its_place(text: str, words: list[str])
 def test_two_clusters_cannot_share(text: str, word: str) -> None:
     with pytest.raises(ConfigError, match=word):
         conflicts.check_against(config.parse(ClusterId("b"), text), [config.parse(DEFAULT, "")])
+
+
+def test_rapi_may_listen_on_a_nodes_address() -> None:
+    made = config.parse(DEFAULT, "[daemons]\nrapi = -b 192.0.2.10 -d\n")
+    assert made.nodes[0].daemon_args["rapi"].endswith("-b 192.0.2.10 -d")
