@@ -97,7 +97,7 @@ KEYS = (
     Key("seeding", "random_seed", "text", "1",
         "Another seed gives other instances; the same seed gives the same instances again."),
     *(Key("daemons", daemon.name, "rapi" if daemon.name == "rapi" else "daemon", "",
-          f"Further arguments for ganeti-{daemon.name} on every node (for example -d).") for daemon in DAEMONS),
+          f"Further arguments for ganeti-{daemon.name} on every node (for example -d). Not address and port (-b, -p), which are set; rapi takes another single address.") for daemon in DAEMONS),
     Key("nodes", "memory", "size", "",
         "Memory of each node, for example 16G; empty: the machine's."),
     Key("nodes", "cpus", "number", "",
