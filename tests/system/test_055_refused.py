@@ -57,7 +57,7 @@ IN_THE_WAY = {
 
 #: What a cluster would be seen in.
 PLACES = """
-ls -A /etc/ganeti-vcluster /var/lib/ganeti-vcluster /run/ganeti-vcluster /etc/systemd/system /etc/ssh/ssh_config.d 2>&1
+ls -A -I .lock /etc/ganeti-vcluster /var/lib/ganeti-vcluster /run/ganeti-vcluster /etc/systemd/system /etc/ssh/ssh_config.d 2>&1
 ip -o addr; ip route; cat /etc/hosts
 """
 
