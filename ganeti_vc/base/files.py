@@ -11,6 +11,8 @@ import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from ganeti_vc.base import kernel
+
 #: How often `edit` starts again because another program has written the file meanwhile.
 MAX_EDITS = 20
 
@@ -203,6 +205,18 @@ def symlink(path: Path, target: str) -> None:
     fresh.unlink(missing_ok=True)
     fresh.symlink_to(target)
     fresh.rename(path)
+
+
+def remove_tree(path: Path) -> None:
+    """Remove a directory with all that is in it. Raises OSError, and removes nothing, when something is mounted there."""
+    check_unmounted(path)
+    shutil.rmtree(path)
+
+
+def check_unmounted(path: Path) -> None:
+    """Raise OSError when something is mounted at or below a directory: what is there is not ours to remove."""
+    if places := kernel.mounts_at(path):
+        raise OSError(errno.EBUSY, "something is mounted there: unmount it first", str(places[0]))
 
 
 def remove_empty(*directories: Path) -> None:

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from pathlib import Path
 
 
@@ -13,6 +15,18 @@ def mount_of(kind: str, option: str = "") -> str | None:
         if type_ == kind and (not option or option in options.split(",")):
             return place
     return None
+
+
+def mounts_at(directory: Path) -> list[Path]:
+    """Return the mount points at and below a directory (proc(5), mountinfo), the innermost first."""
+    top, places = os.path.realpath(directory), []
+    for line in Path("/proc/self/mountinfo").read_bytes().splitlines():
+        # Blanks and the like are written as three octal digits.
+        place = re.sub(rb"\\([0-7]{3})", lambda match: bytes([int(match[1], 8)]), line.split()[4])
+        places.append(os.fsdecode(place))
+    return [
+        Path(place) for place in sorted(places, reverse=True) if place == top or place.startswith(f"{top.rstrip('/')}/")
+    ]
 
 
 def number(path: Path) -> int | None:

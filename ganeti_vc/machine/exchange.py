@@ -87,7 +87,7 @@ def finish(cluster: ClusterId) -> None:
         # The file before the directory: no manager may see the new one with the old file.
         files.write(cluster.config_file, (new / CONFIG).read_text())
         if cluster.directory.exists():  # a manager that started since has made it
-            shutil.rmtree(cluster.directory)
+            files.remove_tree(cluster.directory)
         (new / DATA).rename(cluster.directory)
         files.sync_directory(names.STATE_DIR)
     if (old / ABOUT).exists() and (old / DATA).exists():
@@ -120,7 +120,7 @@ def end(cluster: ClusterId) -> None:
 def _remove(*paths: Path) -> None:
     for path in paths:
         if path.exists():
-            shutil.rmtree(path)
+            files.remove_tree(path)
 
 
 def finish_interrupted(all_of_them: bool) -> None:

@@ -186,7 +186,7 @@ def making(snapshot: SnapshotId) -> Iterator[Path]:
         yield partial
         sync(partial)
     except BaseException:
-        shutil.rmtree(partial)
+        files.remove_tree(partial)
         files.remove_empty(snapshot.cluster.snapshots, names.SNAPSHOT_DIR)
         raise
     partial.rename(snapshot.directory)
@@ -197,9 +197,9 @@ def delete(snapshot: SnapshotId) -> None:
     """Remove a snapshot. It is renamed first, so that nobody finds half of it."""
     doomed = snapshot.directory.with_name(f".{snapshot.name}{_PARTIAL}")
     if doomed.exists():
-        shutil.rmtree(doomed)
+        files.remove_tree(doomed)
     snapshot.directory.rename(doomed)
-    shutil.rmtree(doomed)
+    files.remove_tree(doomed)
     files.remove_empty(snapshot.cluster.snapshots, names.SNAPSHOT_DIR)
 
 
@@ -209,7 +209,7 @@ def clean() -> None:
     Call it with the lock of locking.exclusive.
     """
     for partial in names.SNAPSHOT_DIR.glob(f"*/.*{_PARTIAL}"):
-        shutil.rmtree(partial)
+        files.remove_tree(partial)
     places = [path for path in names.SNAPSHOT_DIR.glob("*") if names.is_cluster_id(path.name)]
     files.remove_empty(*places, names.SNAPSHOT_DIR)
 

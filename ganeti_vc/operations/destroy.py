@@ -6,7 +6,7 @@ from __future__ import annotations
 from ganeti_vc.base import files, locks
 from ganeti_vc.base.errors import VclusterError
 from ganeti_vc.base.progress import Progress
-from ganeti_vc.machine import config_files, hosts, snapshots
+from ganeti_vc.machine import config_files, foreign, hosts, snapshots
 from ganeti_vc.machine.systemd import connect
 from ganeti_vc.model import names
 from ganeti_vc.model.names import ClusterId
@@ -55,6 +55,7 @@ def destroy(cluster: ClusterId, progress: Progress, with_snapshots: bool = False
     """
     with locking.exclusive(progress.say):
         check_exists(cluster, with_snapshots)
+        foreign.check(cluster)
         *todo, last = steps(cluster)
         is_last = set(config_files.declared()) <= {cluster}
         with connect() as systemd, progress.step(f"removing {cluster.name}", total=len(todo)) as advance:

@@ -13,7 +13,7 @@ from dataclasses import replace
 from ganeti_vc.base import locks
 from ganeti_vc.base.errors import VclusterError
 from ganeti_vc.base.progress import Progress
-from ganeti_vc.machine import config_files, exchange, freezer, ganeti, snapshots
+from ganeti_vc.machine import config_files, exchange, foreign, freezer, ganeti, snapshots
 from ganeti_vc.machine.exchange import Journal
 from ganeti_vc.machine.snapshots import About, Snapshot
 from ganeti_vc.machine.systemd import Systemd, connect
@@ -28,6 +28,7 @@ from ganeti_vc.reconcile import apply, locking, observe, plan, refusals
 def check(snapshot: SnapshotId) -> tuple[Snapshot, ClusterConfig]:
     """Return the snapshot and its configuration. Raises VclusterError that says what is in the way."""
     saved, cluster = snapshots.load(snapshot), snapshot.cluster
+    foreign.check(cluster)
     if saved.about.ganeti != ganeti.version():
         raise VclusterError(
             f"the snapshot {snapshot.name} is one of Ganeti {saved.about.ganeti}, and installed is {ganeti.version()}",

@@ -17,7 +17,7 @@ from pathlib import Path
 from ganeti_vc.base import files, locks
 from ganeti_vc.base.errors import VclusterError
 from ganeti_vc.base.progress import Progress, counted
-from ganeti_vc.machine import config_files, freezer, ganeti, ganeti_files, snapshots
+from ganeti_vc.machine import config_files, foreign, freezer, ganeti, ganeti_files, snapshots
 from ganeti_vc.machine.snapshots import ABOUT, CONFIG, DATA, About, Snapshot
 from ganeti_vc.model import names
 from ganeti_vc.model.config import ClusterConfig
@@ -38,6 +38,7 @@ def check(snapshot: SnapshotId) -> ClusterConfig:
     cluster = snapshot.cluster
     config = config_files.load_present(cluster)
     snapshots.check_new(snapshot)
+    foreign.check(cluster)
     if not cluster.directory.is_dir():
         raise VclusterError(
             f"the cluster {cluster.name} has nothing to save yet", f"first: gnt-vcluster up {cluster.name}"

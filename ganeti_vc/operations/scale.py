@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from ganeti_vc.base.errors import VclusterError
 from ganeti_vc.base.progress import Progress
-from ganeti_vc.machine import config_files, ganeti
+from ganeti_vc.machine import config_files, foreign, ganeti
 from ganeti_vc.machine.systemd import connect
 from ganeti_vc.model import config_text
 from ganeti_vc.model.config import ClusterConfig, parse
@@ -66,6 +66,8 @@ def scale(cluster: ClusterId, count: int, options: UpOptions, progress: Progress
     with locking.exclusive(progress.say), connect() as systemd:
         sizes = Sizes.of(cluster, count)
         bring_up.check_machine(sizes.wanted, systemd)
+        if sizes.discarded:
+            foreign.check(cluster)
         changes: list[str] = []
         state = ganeti_apply.observe(sizes.present, systemd)
         ganeti_plan.leaving(sizes.present, sizes.wanted, state)  # before anything is started: may they leave?

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
@@ -145,7 +144,7 @@ def _set_disk(node: NodeId, size: int) -> None:
 
 def _remove(path: Path) -> None:
     if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
+        files.remove_tree(path)
     else:
         path.unlink(missing_ok=True)
 
@@ -153,6 +152,7 @@ def _remove(path: Path) -> None:
 def _discard(path: Path, trash: Path) -> None:
     _remove(trash)
     if path.exists():
+        files.check_unmounted(path)
         path.rename(trash)
         _remove(trash)
 

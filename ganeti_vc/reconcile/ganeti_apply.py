@@ -4,8 +4,8 @@
 from __future__ import annotations
 
 import dataclasses
-import shutil
 
+from ganeti_vc.base import files
 from ganeti_vc.base.errors import VclusterError
 from ganeti_vc.machine import ganeti, ganeti_files, network, seed
 from ganeti_vc.machine.systemd import Systemd
@@ -78,7 +78,7 @@ def _clear_init(config: ClusterConfig) -> None:
     first = config.nodes[0].id
     ganeti.command(first, str(ganeti.DAEMON_UTIL), "stop-all")
     network.remove_addresses(config.device, [config.address])
-    shutil.rmtree(first.data_dir)
+    files.remove_tree(first.data_dir)
     first.data_dir.mkdir()
 
 

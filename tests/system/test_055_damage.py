@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.support.fingerprint import difference, fingerprint, verify_errors
+from tests.support.fingerprint import daemons, difference, fingerprint, verify_errors
 from tests.support.machine import Machine
 
 UP = ("gnt-vcluster", "up", "--nodes", "2", "--no-verify")
@@ -88,3 +88,38 @@ def test_the_umask_of_the_user_changes_nothing(machine: Machine) -> None:
     machine.sh(f"umask 077; {' '.join(UP)}")
     assert difference(before, machine.sh(modes).stdout) == []
     assert verify_errors(machine) == []
+
+
+def test_what_others_have_mounted_or_linked_is_neither_removed_nor_left_out(machine: Machine) -> None:
+    machine.run("gnt-vcluster", "destroy", "--yes")
+    machine.run(*UP)
+    before = daemons(machine)
+    place = f"{DATA}/node2/srv/my images"
+    machine.sh(
+        f"mkdir /root/foreign '{place}' && echo mine >/root/foreign/file && mount --bind /root/foreign '{place}'"
+    )
+    commands = [("snapshot", "save", "a"), ("scale", "--nodes", "1"), ("destroy", "--yes")]
+    for command in commands:
+        line = refused(machine, "gnt-vcluster", *command)
+        assert f"umount {place}" in line, line
+    assert daemons(machine) == before and machine.get("/root/foreign/file") == "mine\n"
+    machine.sh(f"umount '{place}' && gnt-vcluster stop && mv {DATA} /root/moved && ln -s /root/moved {DATA}")
+    for command in (commands[0], commands[2]):
+        assert f"{DATA} is a link" in refused(machine, "gnt-vcluster", *command)
+    machine.sh(f"rm {DATA} && mv /root/moved {DATA}")
+    # Behind the checks: a mount that has just come.
+    code = f"from pathlib import Path; from ganeti_vc.base import files; files.remove_tree(Path('{DATA}'))"
+    machine.sh(f"mount --bind /root/foreign '{place}' && ! python3 -c \"{code}\" && umount '{place}'")
+    assert machine.get("/root/foreign/file") == "mine\n"
+    machine.run("gnt-vcluster", "destroy", "--yes")
+
+
+def test_the_whole_state_directory_may_be_elsewhere(machine: Machine) -> None:
+    machine.sh("mkdir -p /root/state && mount --bind /root/state /var/lib/ganeti-vcluster")
+    machine.run(*UP)
+    machine.sh("gnt-vcluster snapshot save a && gnt-vcluster exec master -- gnt-cluster add-tags later && "
+               "gnt-vcluster snapshot restore a")  # fmt: skip
+    assert machine.run("gnt-vcluster", "exec", "master", "--", "gnt-cluster", "list-tags").stdout == ""
+    machine.run("gnt-vcluster", "destroy", "--yes", "--snapshots")
+    assert machine.sh("ls /root/state").stdout == ""
+    machine.sh("umount /var/lib/ganeti-vcluster")

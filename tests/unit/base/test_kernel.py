@@ -31,3 +31,10 @@ def test_a_lock_is_held_once(tmp_path: Path) -> None:
         assert locks.lock_file(tmp_path).stat().st_mode & 0o777 == 0o600
     with pytest.raises(VclusterError, match="reinstall"), locks.lock(tmp_path / "none"):
         pass
+
+
+def test_what_is_mounted_below_a_directory(tmp_path: Path) -> None:
+    assert kernel.mounts_at(tmp_path) == []
+    below = kernel.mounts_at(Path("/"))
+    assert Path("/proc") in below and below[-1] == Path("/"), "the innermost first"
+    assert kernel.mounts_at(Path("/pro")) == []

@@ -99,7 +99,8 @@ def test_what_is_inside_types_into_a_terminal_of_its_own(start: Start) -> None:
 
 TALK = """
 import os, signal, sys, time
-signal.signal(signal.SIGWINCH, lambda *_: print("size", os.get_terminal_size(), flush=True))
+# Not by print, in which the signal may find this program.
+signal.signal(signal.SIGWINCH, lambda *_: os.write(1, f"size {os.get_terminal_size()}\\n".encode()))
 print("size", os.get_terminal_size(), flush=True)
 try:
     print("got", input(), flush=True)
