@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ganeti_vc.base import constants
+from ganeti_vc.base import constants, slices
 from ganeti_vc.base.errors import UsageError, VclusterError
 
 CONFIG_DIR = Path("/etc/ganeti-vcluster")
@@ -296,9 +296,8 @@ class NodeId:
 
     @property
     def control_group(self) -> Path:
-        """The control group of the node's processes; a slice with a '-' in its name is nested (systemd.slice(5))."""
-        words = self.slice.removesuffix(".slice").split("-")
-        return CGROUPS.joinpath(*(f"{'-'.join(words[:count])}.slice" for count in range(1, len(words) + 1)))
+        """The control group of the node's processes."""
+        return CGROUPS / slices.path(self.slice)
 
     def service(self, daemon: str) -> str:
         """Return the unit of a daemon of this node, for example ``noded``."""

@@ -25,6 +25,7 @@ import os
 import socket
 from collections.abc import Iterator
 
+from ganeti_vc.base import slices
 from ganeti_vc.base.constants import LIB_DIR, MACHINE_DIR, REGISTRY_DIR
 from ganeti_vc.node import libc
 from ganeti_vc.node.untrusted import read
@@ -98,10 +99,8 @@ def _is_noded(pid: int, node: str) -> bool:
 
     The whole path counts: a user's own systemd can make groups whose path ends in the same way. Raises OSError.
     """
-    words = f"ganeti-vnode-{node}".split("-")  # a slice with a '-' in its name is nested (systemd.slice(5))
-    slices = "/".join(f"{'-'.join(words[:count])}.slice" for count in range(1, len(words) + 1))
     root = _control_group(1).removesuffix("/init.scope")  # of the machine's systemd
-    return _control_group(pid) == f"{root}/{slices}/ganeti-noded@{node}.service"
+    return _control_group(pid) == f"{root}/{slices.path(f'ganeti-vnode-{node}.slice')}/ganeti-noded@{node}.service"
 
 
 def _control_group(pid: int) -> str:
