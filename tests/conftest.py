@@ -12,6 +12,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from tests.support.fingerprint import fingerprint
 from tests.support.machine import RELEASES, Machine, booted
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -61,3 +62,9 @@ def cluster(machine: Machine) -> Machine:
     """A machine on which `gnt-vcluster up` made the default cluster of three nodes."""
     machine.run("gnt-vcluster", "up")
     return machine
+
+
+@pytest.fixture(scope="module")
+def untouched(machine: Machine) -> str:
+    """What the machine looks like with the package and without a cluster."""
+    return fingerprint(machine)

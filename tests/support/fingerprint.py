@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from tests.support.machine import Machine
@@ -30,6 +30,14 @@ exit 0
 
 def fingerprint(machine: Machine) -> str:
     return machine.sh(FINGERPRINT).stdout
+
+
+def refused(machine: Machine, *argv: str, statuses: Collection[int] = (1,)) -> str:
+    """Run a command that must fail with one line, and return that line. A wrong usage has the status 2."""
+    done = machine.run(*argv, check=False)
+    assert done.returncode in statuses and done.stdout == "", done.stdout + done.stderr
+    (line,) = done.stderr.splitlines()
+    return line
 
 
 def difference(before: str, after: str) -> list[str]:

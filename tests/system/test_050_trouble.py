@@ -11,6 +11,7 @@ import subprocess
 
 import pytest
 
+from tests.support import fingerprint as fingerprint_of
 from tests.support.fingerprint import CANDIDATE, MASTER, daemons, difference, fingerprint, status, verify_errors
 from tests.support.machine import Machine
 
@@ -22,19 +23,8 @@ CONF = "/etc/ganeti-vcluster/default.conf"
 DATA = "/var/lib/ganeti-vcluster/default"
 
 
-@pytest.fixture(scope="module")
-def untouched(machine: Machine) -> str:
-    """What the machine looks like with the package and without a cluster."""
-    return fingerprint(machine)
-
-
 def refused(machine: Machine, *argv: str) -> str:
-    """Run a command that must fail (1; 2 where the usage is wrong) with one line, and return that line."""
-    done = machine.run(*argv, check=False)
-    assert done.returncode in (1, 2), done.stdout + done.stderr
-    lines = done.stderr.splitlines()
-    assert len(lines) == 1 and done.stdout == "", done.stdout + done.stderr
-    return lines[0]
+    return fingerprint_of.refused(machine, *argv, statuses=(1, 2))
 
 
 def healthy(machine: Machine) -> None:

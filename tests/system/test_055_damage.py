@@ -3,27 +3,11 @@
 
 from __future__ import annotations
 
-import pytest
-
-from tests.support.fingerprint import daemons, difference, fingerprint, verify_errors
+from tests.support.fingerprint import daemons, difference, fingerprint, refused, verify_errors
 from tests.support.machine import Machine
 
 UP = ("gnt-vcluster", "up", "--nodes", "2", "--no-verify")
 DATA = "/var/lib/ganeti-vcluster/default"
-
-
-@pytest.fixture(scope="module")
-def untouched(machine: Machine) -> str:
-    """What the machine looks like with the package and without a cluster."""
-    return fingerprint(machine)
-
-
-def refused(machine: Machine, *argv: str) -> str:
-    """Run a command that must fail with one line, and return that line."""
-    done = machine.run(*argv, check=False)
-    assert done.returncode == 1 and done.stdout == "", done.stdout + done.stderr
-    (line,) = done.stderr.splitlines()
-    return line
 
 
 def test_a_block_that_lost_its_end_is_refused_and_foreign_lines_stay(machine: Machine, untouched: str) -> None:

@@ -28,12 +28,6 @@ FROZEN = (
 
 
 @pytest.fixture(scope="module")
-def untouched(machine: Machine) -> str:
-    """What the machine looks like with the package and without a cluster."""
-    return fingerprint(machine)
-
-
-@pytest.fixture(scope="module")
 def saved(machine: Machine, untouched: str) -> Machine:
     """A cluster of three nodes, with two instances, of which there is the snapshot `clean`."""
     machine.run("gnt-vcluster", "up", "--instances", "2")
